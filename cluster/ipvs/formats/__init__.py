@@ -1,0 +1,1 @@
+"""Texts and documents that say a table."""

@@ -1,0 +1,137 @@
+"""From the table that is to the table that should be, in steps that hurt nobody who need not be hurt.
+
+Set before delete and add anew, add before remove, never a flush, and no step for a service of
+somebody else. The same function makes the operator's preview and the director's work list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cluster.ipvs.state import Backend, Forwarding, Service, ServiceKey, Table
+
+
+class Operation(StrEnum):
+    ADD_SERVICE = "add-service"
+    SET_SERVICE = "set-service"
+    REMOVE_SERVICE = "remove-service"
+    ADD_BACKEND = "add-backend"
+    SET_BACKEND = "set-backend"
+    REMOVE_BACKEND = "remove-backend"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One kernel operation. `service` is the header (no backends). For a backend's operation `backend` is
+    set. `before` is what a SET replaces: a Service header or a Backend."""
+
+    operation: Operation
+    service: Service
+    backend: Backend | None = None
+    before: Service | Backend | None = None
+
+    @property
+    def sign(self) -> str:
+        """`+`, `~` or `-`, as in a diff."""
+        return {"add": "+", "set": "~", "remove": "-"}[self.operation.split("-")[0]]
+
+    def __str__(self) -> str:
+        return _in_words(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Ordered steps; `conflicts` are services that the target names but somebody else put into the
+    kernel with another content; `foreign` are the services that the plan leaves alone."""
+
+    steps: tuple[Step, ...] = ()
+    conflicts: tuple[ServiceKey, ...] = ()
+    foreign: tuple[ServiceKey, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.steps and not self.conflicts
+
+
+def plan(actual: Table, effective: Table, *, owned: frozenset[ServiceKey]) -> Plan:
+    """Steps from `actual` to `effective`, touching services in `owned` and new ones alone.
+
+    A service that is in the kernel, not owned, and already as wanted needs no step and no conflict.
+    Services are removed last, so that an interruption leaves too much rather than too little."""
+    steps: list[Step] = []
+    conflicts: list[ServiceKey] = []
+    for wanted in effective:
+        found = actual.by_key.get(wanted.key)
+        if found == wanted:
+            continue
+        if found is not None and wanted.key not in owned:
+            conflicts.append(wanted.key)
+        else:
+            steps.extend(_towards(found, wanted))
+    gone = [service for service in actual if service.key not in effective.by_key]
+    steps.extend(Step(Operation.REMOVE_SERVICE, service.header) for service in gone if service.key in owned)
+    foreign = tuple(service.key for service in gone if service.key not in owned)
+    return Plan(tuple(steps), tuple(conflicts), foreign)
+
+
+def _towards(found: Service | None, wanted: Service) -> Iterator[Step]:
+    header = wanted.header
+    if found is None:
+        yield Step(Operation.ADD_SERVICE, header)
+    elif found.header != header:
+        yield Step(Operation.SET_SERVICE, header, before=found.header)
+    there = {backend.key: backend for backend in found.backends} if found else {}
+    for backend in wanted.backends:
+        if backend.key not in there:
+            yield Step(Operation.ADD_BACKEND, header, backend)
+    for backend in wanted.backends:
+        before = there.get(backend.key)
+        if before is not None and before != backend:
+            yield Step(Operation.SET_BACKEND, header, backend, before)
+    kept = {backend.key for backend in wanted.backends}
+    for backend in there.values():
+        if backend.key not in kept:
+            yield Step(Operation.REMOVE_BACKEND, header, backend)
+
+
+def _in_words(step: Step) -> str:
+    service, backend, before = step.service, step.backend, step.before
+    match step.operation:
+        case Operation.ADD_SERVICE:
+            return f"Add service {service.key}, scheduler {service.scheduler}."
+        case Operation.SET_SERVICE:
+            assert isinstance(before, Service)
+            return f"Change service {service.key}: {_changes(before, service)}. Connections stay."
+        case Operation.REMOVE_SERVICE:
+            return f"Remove service {service.key} with its backends. Its connections are cut."
+        case Operation.ADD_BACKEND:
+            assert backend is not None
+            how = f"{_method(backend)}, weight {backend.weight}"
+            return f"Add backend {backend.key} to {service.key}, {how}."
+        case Operation.SET_BACKEND:
+            assert isinstance(before, Backend) and backend is not None
+            changes = _changes(before, backend)
+            return f"Change backend {backend.key} of {service.key}: {changes}. Connections stay."
+        case Operation.REMOVE_BACKEND:
+            assert backend is not None
+            return f"Remove backend {backend.key} from {service.key}. Its connections are cut."
+
+
+def _method(backend: Backend) -> str:
+    return {Forwarding.DIRECT: "direct routing"}.get(backend.forwarding, backend.forwarding.word)
+
+
+def _changes(before: Service | Backend, after: Service | Backend) -> str:
+    """`weight 3 → 1, forwarding masquerade → direct`, from the type's own fields."""
+    names = [name for name in before.__dataclass_fields__ if getattr(before, name) != getattr(after, name)]
+    return ", ".join(
+        f"{name} {_shown(getattr(before, name))} → {_shown(getattr(after, name))}" for name in names
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Forwarding):
+        return value.word
+    return "none" if value is None else str(value)

@@ -1,0 +1,145 @@
+"""What is said: orders down, reports and frames up. Every field is under the signature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self
+
+from cluster.wire.envelope import Refused
+
+# An order is dropped when it is this old; the panel signs a fresh one at each resend. Wide enough for
+# clocks that are some minutes apart, because order is kept by revisions and never by clocks.
+ORDER_LIFETIME_S = 15 * 60
+CLOCK_TOLERANCE_S = 10 * 60
+
+ORDER_TASK = "director.order"
+REPORT_TASK = "panel.report"
+REPORT_QUEUE = "panel"
+
+
+def order_queue(director: str) -> str:
+    """The queue that only this director's worker reads."""
+    return f"director.{director}"
+
+
+def frame_key(director: str) -> str:
+    """The Redis key of a director's newest signed frame."""
+    return f"live:{director}"
+
+
+class Operation(StrEnum):
+    APPLY = "apply"
+    LOAD_MODULE = "load-module"
+
+
+class Event(StrEnum):
+    HELLO = "hello"
+    STARTED = "started"
+    FINISHED = "finished"
+
+
+class Outcome(StrEnum):
+    APPLIED = "applied"
+    PARTIAL = "partial"
+    REFUSED = "refused"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class _Message:
+    """Reading and writing of the dataclasses below: known fields, right types, nothing else."""
+
+    def to_body(self) -> dict[str, Any]:
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        """Refused where a field is missing, unknown or of another type."""
+        kinds = {f.name: _PLAIN[f.type] for f in fields(cls)}  # type: ignore[arg-type]
+        if set(body) != set(kinds):
+            raise Refused(f"The message's fields are not those of {_name(cls)}.")
+        for name, kind in kinds.items():
+            if not isinstance(body[name], kind) or isinstance(body[name], bool):
+                raise Refused(f"The field {name} of {_name(cls)} has the wrong type.")
+        try:
+            return cls(**body)
+        except ValueError as error:
+            raise Refused(f"{_name(cls)} cannot be read: {error}.") from None
+
+
+_PLAIN: dict[Any, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "dict[str, Any]": (dict,),
+}
+_PLAIN |= {"Operation": (str,), "Event": (str,)}
+
+
+def _name(cls: type) -> str:
+    return f"a {cls.__name__.lower()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Order(_Message):
+    """Panel to director: make this so.
+
+    `payload` is, for APPLY, `{"table": document}`: the whole desired table, never a difference; for
+    LOAD_MODULE, `{"module": name}`. `epoch` rises when a director is enrolled anew or the panel is restored
+    from a backup; (epoch, revision) never goes down. Times are Unix seconds."""
+
+    operation: Operation
+    run: str
+    director: str
+    cluster: str
+    epoch: int
+    revision: int
+    operator: str
+    issued_at: float
+    expires_at: float
+    payload: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "operation", Operation(self.operation))
+
+
+@dataclass(frozen=True, slots=True)
+class Report(_Message):
+    """Director to panel.
+
+    HELLO: `payload` is `{"public_key", "facts"}`, sent at start and every 30 s; `run` is empty.
+    STARTED: the order was taken. FINISHED: `payload` is `{"outcome", "text", "remedy", "detail", "bug",
+    "planned", "steps": [{"text", "command", "error"}], "table": document of owned services, "owned": [key],
+    "facts"}`. `sequence` rises with every report of one director, for ever: older ones are ignored."""
+
+    event: Event
+    run: str
+    director: str
+    cluster: str
+    epoch: int
+    revision: int
+    sequence: int
+    at: float
+    payload: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "event", Event(self.event))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame(_Message):
+    """Director to whoever looks: the kernel as it was at `at`.
+
+    `payload` is `{"services": [{key fields, "scheduler", "owned", "totals", "rates", "backends": [{"address",
+    "port", "forwarding", "weight", "active", "inactive", "persistent", "totals", "rates"}]}], "fingerprint",
+    "revision", "error"}`; totals and rates are `{"connections", "in_packets", "out_packets", "in_bytes",
+    "out_bytes"}`."""
+
+    director: str
+    cluster: str
+    sequence: int
+    at: float
+    period_s: float
+    payload: dict[str, Any] = field(default_factory=dict)
