@@ -1,0 +1,42 @@
+"""Settings from the environment. A secret can also come from the file that NAME_FILE names."""
+
+import os
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+def text(name: str, default: str = "") -> str:
+    return os.environ.get(name, default)
+
+
+def flag(name: str, default: bool = False) -> bool:
+    """1, yes, true, on and their opposites; any other word fails loudly."""
+    value = os.environ.get(name, "").strip().lower()
+    if value in ("1", "yes", "true", "on"):
+        return True
+    if value in ("0", "no", "false", "off"):
+        return False
+    if not value:
+        return default
+    raise ImproperlyConfigured(f"{name} is “{value}”. Use 1 or 0.")
+
+
+def words(name: str, default: str = "") -> list[str]:
+    """A list with commas."""
+    return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def secret(name: str, *, generated_at: Path) -> str:
+    """NAME, or the text of NAME_FILE, or a random one that is kept at `generated_at` (mode 0400)."""
+    if value := os.environ.get(name):
+        return value
+    if path := os.environ.get(f"{name}_FILE"):
+        return Path(path).read_text().strip()
+    try:
+        descriptor = os.open(generated_at, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+    except FileExistsError:
+        return generated_at.read_text()
+    with open(descriptor, "w") as file:
+        file.write(os.urandom(48).hex())
+    return generated_at.read_text()

@@ -1,0 +1,5 @@
+"""Root routes."""
+
+from django.urls import include, path
+
+urlpatterns = [path("", include("cluster.urls"))]
