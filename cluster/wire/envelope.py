@@ -53,6 +53,16 @@ class SigningKey:
         return {"body": text, "signature": base64.b64encode(signature).decode()}
 
 
+def parse(text: str | bytes) -> object:
+    """The envelope in a text; Refused where the text is not JSON or too long."""
+    if len(text) > 2 * LARGEST_BODY:
+        raise Refused("The message is too long.")
+    try:
+        return json.loads(text)  # type: ignore[no-any-return]
+    except (ValueError, RecursionError):
+        raise Refused("The message is not JSON.") from None
+
+
 def verify(envelope: object, kind: str, *, public: str) -> dict[str, Any]:
     """The body of a genuine envelope of this kind; Refused for every other thing."""
     if not isinstance(envelope, dict):

@@ -1,0 +1,90 @@
+"""Backends of a draft: add, edit, set the weight, remove. Nothing reaches a director before Apply."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from cluster import audit, desired
+from cluster.actions.problems import Rejected, save_if_unchanged, values
+from cluster.audit import Actor
+from cluster.ipvs.rules import Problem, backend_problems
+from cluster.models import Backend, VirtualService
+
+NAMES = ("name", "address", "port", "forwarding", "weight")
+
+
+@transaction.atomic
+def add_backend(
+    service: VirtualService, *, name: str, address: str, port: int, forwarding: str, weight: int, by: Actor
+) -> Backend:
+    """Add a backend to the draft. Rejected where a rule or another backend of the service forbids it."""
+    backend = Backend(
+        service=service, name=name, address=address, port=port, forwarding=forwarding, weight=weight
+    )
+    _judge(backend)
+    backend.changed_by = by.name
+    backend.save()
+    audit.record(
+        "backend.add", _target(backend), by=by, cluster=service.cluster, after=values(backend, NAMES)
+    )
+    return backend
+
+
+@transaction.atomic
+def edit_backend(
+    backend: Backend,
+    *,
+    seen_version: int,
+    name: str,
+    address: str,
+    port: int,
+    forwarding: str,
+    weight: int,
+    by: Actor,
+) -> None:
+    """Change a backend of the draft."""
+    before = values(backend, NAMES)
+    backend.name, backend.address, backend.port = name, address, port
+    backend.forwarding, backend.weight = forwarding, weight
+    _judge(backend)
+    save_if_unchanged(backend, seen_version=seen_version, names=NAMES, by=by.name)
+    _record_edit("backend.edit", backend, before, by)
+
+
+@transaction.atomic
+def set_weight(backend: Backend, *, seen_version: int, weight: int, by: Actor) -> None:
+    """Change the weight alone: what one does in a peak period."""
+    before = values(backend, ("weight",))
+    backend.weight = weight
+    _judge(backend)
+    save_if_unchanged(backend, seen_version=seen_version, names=("weight",), by=by.name)
+    _record_edit("backend.set-weight", backend, before, by)
+
+
+@transaction.atomic
+def remove_backend(backend: Backend, *, by: Actor) -> None:
+    """Remove a backend from the draft."""
+    cluster = backend.service.cluster
+    before = values(backend, NAMES)
+    audit.record("backend.remove", _target(backend), by=by, cluster=cluster, before=before)
+    backend.delete()
+
+
+def _judge(backend: Backend) -> None:
+    service = desired.service_value(backend.service, with_backends=False)
+    problems = list(backend_problems(service, desired.backend_value(backend)))
+    same = Backend.objects.filter(service=backend.service, address=backend.address, port=backend.port)
+    if same.exclude(pk=backend.pk).exists():
+        text = f"{backend.service} has the backend {backend} already. Edit that one instead."
+        problems.append(Problem("address", text))
+    if problems:
+        raise Rejected(*problems)
+
+
+def _record_edit(action: str, backend: Backend, before: dict[str, object], by: Actor) -> None:
+    after = values(backend, tuple(before))
+    audit.record(action, _target(backend), by=by, cluster=backend.service.cluster, before=before, after=after)
+
+
+def _target(backend: Backend) -> str:
+    return f"{backend} of {backend.service}"

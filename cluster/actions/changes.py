@@ -1,0 +1,86 @@
+"""From the draft to the directors: apply, and apply again after a failure."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from cluster import audit, desired, jobs
+from cluster.actions.problems import Rejected
+from cluster.audit import Actor
+from cluster.ipvs.formats.document import fingerprint, to_document
+from cluster.ipvs.rules import Problem, table_problems
+from cluster.models import Cluster, Job, Revision, Run
+
+
+@transaction.atomic
+def apply(cluster: Cluster, *, seen: str, reason: str, by: Actor) -> Job:
+    """Make a revision of the draft and queue it for every director of the cluster.
+
+    `seen` is the fingerprint of the draft that the operator reviewed; Rejected where the draft is another
+    one now, where it breaks a rule, and where there is no director."""
+    # The row lock makes two applies at once take turns, so that revisions are numbered without gaps.
+    Cluster.objects.select_for_update().get(pk=cluster.pk)
+    table = desired.draft_table(cluster)
+    if fingerprint(table) != seen:
+        text = "The draft has changed since you opened this review. Look at it again before you apply."
+        raise Rejected(Problem("", text))
+    if problems := table_problems(table):
+        raise Rejected(*(Problem("", f"{key}: {problem.text}") for key, problem in problems))
+    directors = list(cluster.directors.all())
+    if not directors:
+        raise Rejected(Problem("", f"{cluster} has no director yet. Add one first."))
+    revision = _revision_of(cluster, to_document(table), fingerprint(table), reason=reason, by=by)
+    job = jobs.queue(
+        kind=Job.Kind.APPLY, cluster=cluster, directors=directors, by=by, reason=reason, revision=revision
+    )
+    audit.record(
+        "cluster.apply",
+        job.title,
+        by=by,
+        cluster=cluster,
+        after={"revision": revision.number, "fingerprint": revision.fingerprint, "job": job.pk},
+        reason=reason,
+    )
+    return job
+
+
+@transaction.atomic
+def apply_again(job: Job, *, by: Actor) -> Job:
+    """Queue the same work again for the directors where it did not succeed. Rejected for a revision that is
+    no longer the newest, because directors refuse lower ones."""
+    newest = job.cluster.revisions.first()
+    if job.revision is not None and job.revision != newest:
+        raise Rejected(Problem("", f"Revision {job.revision.number} is not the newest any more."))
+    runs = job.runs.filter(director__cluster=job.cluster).exclude(status=Run.Status.APPLIED)
+    directors = [run.director for run in runs.select_related("director") if run.director and run.is_over]
+    if not directors:
+        raise Rejected(Problem("", "No director of this job needs another try."))
+    again = jobs.queue(
+        kind=Job.Kind(job.kind),
+        cluster=job.cluster,
+        directors=directors,
+        by=by,
+        reason=f"again after job {job.pk}",
+        revision=job.revision,
+        module=job.module,
+    )
+    audit.record("job.again", again.title, by=by, cluster=job.cluster, after={"job": again.pk})
+    return again
+
+
+def _revision_of(
+    cluster: Cluster, table: dict[str, object], print_of_table: str, *, reason: str, by: Actor
+) -> Revision:
+    """The newest revision where it says the same already, else a new one."""
+    newest = cluster.revisions.first()
+    if newest is not None and newest.fingerprint == print_of_table:
+        return newest
+    return Revision.objects.create(
+        cluster=cluster,
+        number=newest.number + 1 if newest else 1,
+        table=table,
+        fingerprint=print_of_table,
+        author_id=by.user_id,
+        author_name=by.name,
+        reason=reason,
+    )

@@ -1,0 +1,50 @@
+"""Clusters: create, edit, remove."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import transaction
+
+from cluster import audit
+from cluster.actions.problems import Rejected, values
+from cluster.audit import Actor
+from cluster.ipvs.rules import Problem
+from cluster.models import Cluster
+
+NAMES = ("name", "description")
+
+
+@transaction.atomic
+def create_cluster(*, name: str, description: str, by: Actor) -> Cluster:
+    """Make an empty cluster."""
+    _refuse_taken_name(name)
+    cluster = Cluster.objects.create(uuid=uuid.uuid4(), name=name, description=description)
+    audit.record("cluster.create", cluster, by=by, cluster=cluster, after=values(cluster, NAMES))
+    return cluster
+
+
+@transaction.atomic
+def edit_cluster(cluster: Cluster, *, name: str, description: str, by: Actor) -> None:
+    """Change name and description; the directors never see either."""
+    _refuse_taken_name(name, except_for=cluster)
+    before = values(cluster, NAMES)
+    cluster.name, cluster.description = name, description
+    cluster.save(update_fields=NAMES)
+    audit.record("cluster.edit", cluster, by=by, cluster=cluster, before=before, after=values(cluster, NAMES))
+
+
+@transaction.atomic
+def remove_cluster(cluster: Cluster, *, by: Actor) -> None:
+    """Remove the cluster from the panel. Its directors keep forwarding what they have; Rejected while it
+    still has any, because nobody would look after their tables."""
+    if cluster.directors.exists():
+        raise Rejected(Problem("", f"{cluster} still has directors. Remove them from it first."))
+    audit.record("cluster.remove", cluster, by=by, cluster=cluster, before=values(cluster, NAMES))
+    cluster.delete()
+
+
+def _refuse_taken_name(name: str, *, except_for: Cluster | None = None) -> None:
+    taken = Cluster.objects.filter(name__iexact=name)
+    if taken.exclude(pk=except_for.pk if except_for else None).exists():
+        raise Rejected(Problem("name", f"There is a cluster named {name} already. Choose another name."))

@@ -1,0 +1,88 @@
+"""People: add, give a role, close and reopen accounts, API tokens, a new password."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from cluster import audit
+from cluster.actions.problems import Rejected
+from cluster.audit import Actor
+from cluster.ipvs.rules import Problem
+from cluster.models import ApiToken, Cluster, Role, RoleBinding
+
+
+@transaction.atomic
+def add_person(*, username: str, role: str, cluster: Cluster | None, by: Actor) -> tuple[User, str]:
+    """Make an account with a role and a random password, which is returned once and kept nowhere."""
+    if User.objects.filter(username__iexact=username).exists():
+        raise Rejected(Problem("username", f"There is an account named {username} already."))
+    password = secrets.token_urlsafe(15)
+    user = User.objects.create_user(username=username, password=password)
+    RoleBinding.objects.create(user=user, role=role, cluster=cluster)
+    audit.record("person.add", username, by=by, cluster=cluster or "", after={"role": role})
+    return user, password
+
+
+@transaction.atomic
+def set_role(user: User, *, role: str, cluster: Cluster | None, by: Actor) -> None:
+    """Give the user exactly this role, in this place. Rejected where nobody would be left to administer."""
+    before = [str(binding) for binding in user.role_bindings.select_related("cluster")]
+    if role != Role.ADMINISTRATOR or cluster is not None:
+        _refuse_last_administrator(user)
+    user.role_bindings.all().delete()
+    binding = RoleBinding.objects.create(user=user, role=role, cluster=cluster)
+    audit.record(
+        "person.set-role",
+        user,
+        by=by,
+        cluster=cluster or "",
+        before={"roles": before},
+        after={"roles": [str(binding)]},
+    )
+
+
+@transaction.atomic
+def set_active(user: User, *, active: bool, by: Actor) -> None:
+    """Close or reopen an account. A closed one is out at its next request."""
+    if not active:
+        _refuse_last_administrator(user)
+    user.is_active = active
+    user.save(update_fields=["is_active"])
+    audit.record("person.reopen" if active else "person.close", user, by=by)
+
+
+@transaction.atomic
+def reset_password(user: User, *, by: Actor) -> str:
+    """Replace the password by a random one, which is returned once. Every session of the user ends."""
+    password = secrets.token_urlsafe(15)
+    user.set_password(password)
+    user.save(update_fields=["password"])
+    audit.record("person.reset-password", user, by=by)
+    return password
+
+
+@transaction.atomic
+def create_token(user: User, *, name: str, by: Actor) -> str:
+    """Make an API token; its text is returned once, and only its digest is kept."""
+    text = secrets.token_urlsafe(32)
+    ApiToken.objects.create(user=user, name=name, digest=token_digest(text))
+    audit.record("token.create", f"{name} of {user}", by=by)
+    return text
+
+
+def token_digest(text: str) -> str:
+    """SHA-256 is enough for a random text of 256 bits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse_last_administrator(user: User) -> None:
+    administrators = User.objects.filter(
+        is_active=True, role_bindings__role=Role.ADMINISTRATOR, role_bindings__cluster=None
+    )
+    if not administrators.exclude(pk=user.pk).exists() and administrators.filter(pk=user.pk).exists():
+        text = f"{user} is the last administrator. Make somebody else one first."
+        raise Rejected(Problem("", text))

@@ -1,0 +1,43 @@
+"""What views share: the typed request, who is acting, and the answers to a poll."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
+from django_htmx.middleware import HtmxDetails
+
+from cluster.audit import Actor
+from lvsadmin.logs import current_request_id
+
+
+class OperatorRequest(HttpRequest):
+    user: User
+    htmx: HtmxDetails
+
+
+def actor(request: HttpRequest) -> Actor:
+    """Who is doing this, for the audit log. The address is the peer's own: a forwarded one is believed
+    only where the web server itself has put it there (gunicorn's forwarded_allow_ips)."""
+    user = getattr(request, "user", None)
+    name = user.get_username() if user is not None and user.is_authenticated else "anonymous"
+    user_id = user.pk if user is not None and user.is_authenticated else None
+    return Actor(name, request.META.get("REMOTE_ADDR") or "", current_request_id.get(), user_id)
+
+
+def poll(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Mark a fragment that pages fetch by themselves: it does not keep a session alive."""
+    view.is_poll = True  # type: ignore[attr-defined]
+    return view
+
+
+def not_modified() -> HttpResponse:
+    """htmx swaps nothing for a 204."""
+    return HttpResponse(status=204)
+
+
+def page_number(value: Any, *, default: int = 0) -> int:
+    """A number from a query string, which can hold anything."""
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 18 else default

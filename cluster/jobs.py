@@ -1,0 +1,257 @@
+"""Jobs: queue, send, send again, and take the reports. A run that is not over is its own outbox row.
+
+Redis is a doorbell. Whatever is lost there is sent again by the sweep, until the director has said
+how it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from cluster import audit, live
+from cluster.models import Cluster, Director, Job, Revision, Run, Sweep
+from cluster.wire import envelope
+from cluster.wire.messages import ORDER_LIFETIME_S, ORDER_TASK, Event, Operation, Order, Report, order_queue
+from lvsadmin.celery import app
+
+logger = logging.getLogger(__name__)
+
+# Between two sends of the same run to a director that is there: 5, 10, 20, 40, then every 60 seconds.
+RESEND_AFTER_S = (5, 10, 20, 40, 60)
+# A director that is there and has said nothing for this long: nobody knows how it stands.
+UNKNOWN_AFTER = timedelta(seconds=60)
+# Strangers can announce themselves where Redis is reachable; the list of them stays short.
+MOST_WAITING = 50
+LARGEST_FACTS = 64 * 1024
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+
+
+@cache
+def signing_key() -> envelope.SigningKey:
+    """The panel's key; directors pin its public half."""
+    return envelope.SigningKey.load_or_create(settings.PANEL_KEY_FILE)
+
+
+def queue(
+    *,
+    kind: Job.Kind,
+    cluster: Cluster,
+    directors: Iterable[Director],
+    by: audit.Actor,
+    reason: str = "",
+    revision: Revision | None = None,
+    module: str = "",
+) -> Job:
+    """Rows for a job and its runs, in the caller's transaction; the orders go out when it commits.
+
+    An apply supersedes the runs of older applies that have not ended: the newest table says it all."""
+    directors = list(directors)
+    job = Job.objects.create(
+        kind=kind, cluster=cluster, revision=revision, module=module, author_name=by.name, reason=reason
+    )
+    if kind == Job.Kind.APPLY:
+        older = Run.objects.filter(director__in=directors, job__kind=kind).exclude(status__in=Run.TERMINAL)
+        older.update(status=Run.Status.SUPERSEDED, finished_at=timezone.now())
+    runs = [Run(job=job, director=director, director_name=director.name) for director in directors]
+    Run.objects.bulk_create(runs)
+    transaction.on_commit(lambda: send_all(job.runs.all()))
+    return job
+
+
+def cancel_open_runs(director: Director) -> None:
+    """End the runs of a director that leaves its cluster."""
+    open_runs = Run.objects.filter(director=director).exclude(status__in=Run.TERMINAL)
+    open_runs.update(status=Run.Status.CANCELLED, finished_at=timezone.now())
+
+
+def send_all(runs: Iterable[Run]) -> None:
+    """Send until the first sign that Redis is away; the sweep does the rest later."""
+    for run in runs:
+        if not send(run):
+            return
+
+
+def send(run: Run) -> bool:
+    """Sign the order afresh and publish it; False where Redis is away."""
+    run = Run.objects.select_related("director", "job__cluster", "job__revision").get(pk=run.pk)
+    if run.director is None or run.is_over:
+        return True
+    try:
+        app.send_task(
+            ORDER_TASK,
+            args=[signing_key().sign("order", _order(run, run.director).to_body())],
+            queue=order_queue(run.director.name),
+            retry=False,
+            ignore_result=True,
+        )
+    except OperationalError as error:
+        logger.warning("order not sent, run=%s error=%s", run.uuid, error)
+        return False
+    Run.objects.filter(pk=run.pk).update(sends=F("sends") + 1, sent_at=timezone.now())
+    # A report may have come in between; it is never overwritten.
+    Run.objects.filter(pk=run.pk, status=Run.Status.QUEUED).update(status=Run.Status.SENT)
+    return True
+
+
+def _order(run: Run, director: Director) -> Order:
+    job, now = run.job, time.time()
+    payload: dict[str, Any] = {"module": job.module}
+    if job.revision is not None:
+        payload = {"table": job.revision.table}
+    return Order(
+        operation=Operation(job.kind),
+        run=str(run.uuid),
+        director=director.name,
+        cluster=str(job.cluster.uuid),
+        epoch=director.epoch,
+        revision=job.revision.number if job.revision else 0,
+        operator=job.author_name,
+        issued_at=now,
+        expires_at=now + ORDER_LIFETIME_S,
+        payload=payload,
+    )
+
+
+def sweep() -> None:
+    """The panel worker's round: note who was heard, and send again what has no end yet."""
+    now = timezone.now()
+    Sweep.objects.update_or_create(pk=1, defaults={"at": now})
+    answers = live.read(Director.objects.exclude(public_key=""))
+    if not answers.redis_is_up:
+        return
+    present = set()
+    for one in answers.directors:
+        if one.frame is None or one.is_stale:
+            continue
+        present.add(one.director.pk)
+        _note_seen(one.director, datetime.fromtimestamp(one.frame.at, UTC))
+    open_runs = Run.objects.exclude(status__in=Run.TERMINAL).select_related("director").order_by("pk")
+    due = [run for run in open_runs if _is_due(run, is_present=run.director_id in present, now=now)]
+    send_all(due)
+    for run in due:
+        if run.sent_at and run.sends >= len(RESEND_AFTER_S) and now - run.queued_at > UNKNOWN_AFTER:
+            changed = Run.objects.filter(pk=run.pk, status__in=[Run.Status.SENT, Run.Status.RUNNING])
+            changed.update(status=Run.Status.UNKNOWN)
+
+
+def _note_seen(director: Director, at: datetime) -> None:
+    """Once in 10 s is enough for “last heartbeat” to survive Redis."""
+    if director.seen_at is None or at - director.seen_at > timedelta(seconds=10):
+        Director.objects.filter(pk=director.pk).update(seen_at=at)
+
+
+def _is_due(run: Run, *, is_present: bool, now: datetime) -> bool:
+    if run.sent_at is None:
+        return True
+    # To a director that is away one message is enough: it waits in the queue.
+    wait = RESEND_AFTER_S[min(run.sends, len(RESEND_AFTER_S)) - 1]
+    return is_present and now - run.sent_at > timedelta(seconds=wait)
+
+
+def take(message: object) -> None:
+    """Believe a report if its director signed it, and write down what it says in one transaction.
+
+    Reports that nobody signed, that are old, or that speak of unknown runs change nothing."""
+    try:
+        claimed = Report.from_body(envelope.unverified_body(message))
+        if claimed.event is Event.HELLO:
+            _take_hello(message, claimed)
+            return
+        director = Director.objects.filter(name=claimed.director).first()
+        if director is None:
+            raise envelope.Refused(f"A report came from {claimed.director}, which is not known.")
+        report = Report.from_body(envelope.verify(message, "report", public=director.public_key))
+    except envelope.Refused as refusal:
+        logger.warning("report refused: %s", refusal)
+        return
+    with transaction.atomic():
+        if not _is_news(director, report):
+            return
+        if report.event is Event.STARTED:
+            ours = Run.objects.filter(uuid=_as_uuid(report.run), director=director)
+            started = ours.exclude(status__in=Run.TERMINAL)
+            started.update(status=Run.Status.RUNNING, started_at=timezone.now())
+        else:
+            _take_finished(director, report)
+
+
+def _is_news(director: Director, report: Report) -> bool:
+    """Conditional update, so that of two workers with the same report only one goes on."""
+    newer = Director.objects.filter(pk=director.pk, sequence__lt=report.sequence)
+    return bool(newer.update(sequence=report.sequence, seen_at=timezone.now()))
+
+
+def _take_hello(message: object, claimed: Report) -> None:
+    public = str(claimed.payload.get("public_key", ""))
+    report = Report.from_body(envelope.verify(message, "report", public=public))
+    now, facts = timezone.now(), _facts(report)
+    known = Director.objects.filter(name=report.director).first()
+    if known is not None and known.public_key == public:
+        Director.objects.filter(pk=known.pk).update(announced_at=now, facts=facts)
+    elif known is not None and known.cluster_id:
+        logger.warning("director %s announces another key; ignored", report.director)
+    elif known is not None:
+        Director.objects.filter(pk=known.pk).update(
+            announced_at=now, facts=facts, public_key=public, sequence=0
+        )
+    elif NAME.fullmatch(report.director) and Director.objects.filter(cluster=None).count() < MOST_WAITING:
+        Director.objects.create(name=report.director, public_key=public, facts=facts, announced_at=now)
+
+
+def _take_finished(director: Director, report: Report) -> None:
+    said = report.payload
+    run = Run.objects.filter(uuid=_as_uuid(report.run), director=director).select_related("job").first()
+    changes: dict[str, Any] = {}
+    if "facts" in said:
+        changes["facts"] = _facts(report)
+    if "table" in said:
+        changes |= {"table": said["table"], "owned": said.get("owned", [])}
+    if run is not None and run.job.kind == Job.Kind.APPLY and said.get("outcome") == Run.Status.APPLIED:
+        changes |= {"applied_revision": report.revision, "applied_at": timezone.now()}
+    if changes:
+        Director.objects.filter(pk=director.pk).update(**changes)
+    if run is None:
+        return
+    outcome = str(said.get("outcome", "unknown"))
+    if outcome not in Run.Status.values:
+        outcome = Run.Status.UNKNOWN
+    over = timezone.now() if outcome in Run.TERMINAL else None
+    open_run = Run.objects.filter(pk=run.pk).exclude(status__in=Run.TERMINAL)
+    if not open_run.update(status=outcome, finished_at=over, report=said):
+        return
+    audit.record(
+        f"run.{outcome}",
+        f"{run.job.title} on {director.name}",
+        by=audit.Actor(f"director {director.name}"),
+        cluster=run.job.cluster,
+        after={"steps": [step.get("command") for step in said.get("steps", [])]},
+        result="done" if outcome == Run.Status.APPLIED else outcome,
+        reason=str(said.get("text", "")),
+    )
+
+
+def _facts(report: Report) -> dict[str, Any]:
+    """What a director says of its machine, if it is an object of a bearable size."""
+    facts = report.payload.get("facts")
+    return facts if isinstance(facts, dict) and len(json.dumps(facts)) <= LARGEST_FACTS else {}
+
+
+def _as_uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None

@@ -1,0 +1,23 @@
+"""Records: what operators want, what was ordered, what happened."""
+
+from cluster.models.access import ApiToken, Role, RoleBinding
+from cluster.models.audit import AuditEntry, AuditHead
+from cluster.models.inventory import Backend, Cluster, Director, VirtualService
+from cluster.models.job import Job, Run, Sweep
+from cluster.models.revision import Revision
+
+__all__ = [
+    "ApiToken",
+    "AuditEntry",
+    "AuditHead",
+    "Backend",
+    "Cluster",
+    "Director",
+    "Job",
+    "Revision",
+    "Role",
+    "RoleBinding",
+    "Run",
+    "Sweep",
+    "VirtualService",
+]

@@ -1,0 +1,96 @@
+"""Jobs and their runs, one a director. A run that has not ended is its own outbox row."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+
+from cluster.models.inventory import Cluster, Director
+from cluster.models.revision import Revision
+
+
+class Job(models.Model):
+    """One wish of one operator: a revision applied, or a kernel module loaded."""
+
+    class Kind(models.TextChoices):
+        APPLY = "apply", "Apply"
+        LOAD_MODULE = "load-module", "Load module"
+
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="jobs")
+    revision = models.ForeignKey(Revision, models.CASCADE, null=True, related_name="jobs")
+    module = models.CharField(max_length=64, blank=True)
+    author_name = models.CharField(max_length=150)
+    reason = models.CharField(max_length=200, blank=True)
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"Job {self.pk}"
+
+    @property
+    def title(self) -> str:
+        if self.kind == Job.Kind.LOAD_MODULE:
+            return f"Load module {self.module}"
+        assert self.revision is not None
+        return f"Apply revision {self.revision.number} to {self.cluster}"
+
+
+class Run(models.Model):
+    """A job's share on one director. Its uuid is what the order and the reports name."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        SENT = "sent"
+        RUNNING = "running"
+        APPLIED = "applied"
+        PARTIAL = "partial"
+        REFUSED = "refused"
+        FAILED = "failed"
+        UNKNOWN = "unknown"
+        SUPERSEDED = "superseded"
+        CANCELLED = "cancelled"
+
+    TERMINAL = frozenset({"applied", "partial", "refused", "failed", "superseded", "cancelled"})
+
+    uuid = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
+    job = models.ForeignKey(Job, models.CASCADE, related_name="runs")
+    director = models.ForeignKey(Director, models.SET_NULL, null=True, related_name="runs")
+    director_name = models.CharField(max_length=32)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
+    sends = models.PositiveIntegerField(default=0)
+    queued_at = models.DateTimeField(auto_now_add=True)
+    sent_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    report = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["director_name"]
+        constraints = [models.UniqueConstraint(fields=["job", "director"], name="one_run_per_director")]
+        indexes = [
+            models.Index(
+                fields=["director"],
+                name="open_runs",
+                condition=models.Q(status__in=["queued", "sent", "running", "unknown"]),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job} on {self.director_name}"
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in Run.TERMINAL
+
+
+class Sweep(models.Model):
+    """One row: when the panel's own worker last went its round."""
+
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.at:%F %T}"

@@ -1,0 +1,35 @@
+"""The numbered, immutable tables that Apply makes of a draft."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+
+from cluster.models.inventory import Cluster
+
+
+class Revision(models.Model):
+    """`table` is the document of cluster.ipvs.formats.document."""
+
+    cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="revisions")
+    number = models.PositiveIntegerField()
+    table = models.JSONField()
+    fingerprint = models.CharField(max_length=64)
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    author_name = models.CharField(max_length=150)
+    reason = models.CharField(max_length=200, blank=True)
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [models.UniqueConstraint(fields=["cluster", "number"], name="one_revision_per_number")]
+
+    def __str__(self) -> str:
+        return f"{self.cluster} revision {self.number}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.pk:
+            raise TypeError("A revision never changes; make a new one.")
+        super().save(*args, **kwargs)
