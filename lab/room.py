@@ -1,0 +1,118 @@
+"""The inside of a room: builds the network, starts servers and workers, then obeys the host's commands.
+
+The same program in both kinds of room; in a guest it starts from init.sh, on the host's kernel from hub.py.
+"""
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from lab import agent, topology
+from lab.layout import (
+    AGENT_PORT,
+    AGENT_SOCKET,
+    DIRECTORS,
+    ROOM_ADDRESS,
+    ROOM_STATE,
+    USER_MODE_LINUX,
+    Settings,
+)
+from lab.workers import Worker
+
+ENVIRONMENT = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/tmp",
+    "LANG": "C.UTF-8",
+    "PYTHONDONTWRITEBYTECODE": "1",  # the project is read-only in here
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def main() -> None:
+    settings = Settings.loads(Path(sys.argv[1]).read_text())
+    clock = _Clock()
+    topology.load_modules()
+    clock.mark("modules loaded")
+    topology.make_nodes()
+    servers = _start_servers(settings)
+    topology.wire_nodes(settings.kind)
+    clock.mark("network built")
+    _wait_for(servers)
+    clock.mark("real servers answer")
+    workers: dict[str, Worker] = {}
+    if settings.panel_public_key is not None:
+        ROOM_STATE.mkdir(parents=True, exist_ok=True)
+        workers = {name: Worker(name, settings, ENVIRONMENT) for name in DIRECTORS}
+        for worker in workers.values():
+            worker.start()
+    handlers = _handlers(workers, clock)
+    agent.serve(_listener(settings.kind), handlers, ENVIRONMENT, settings.project)
+
+
+class _Clock:
+    """Remembers when each step was done, in seconds of this kernel's (host kernel: this lab's) life."""
+
+    def __init__(self) -> None:
+        self.marks: dict[str, float] = {}
+
+    def mark(self, step: str) -> None:
+        self.marks[step] = round(time.clock_gettime(time.CLOCK_BOOTTIME), 2)
+        print(f"room: {step} at {self.marks[step]} s", flush=True)
+
+
+def _handlers(workers: dict[str, Worker], clock: _Clock) -> dict[str, agent.Handler]:
+    def hello(_: agent.Request) -> agent.Request:
+        return {"kernel": platform.release(), "marks": clock.marks}
+
+    def worker(request: agent.Request) -> agent.Request:
+        name = request["director"]
+        if name not in workers:
+            return {"error": f"No worker is kept for {name!r}: the lab was started without a panel key."}
+        if request["action"] == "stop":
+            workers[name].stop()
+        elif request["action"] == "start":
+            workers[name].start()
+        return {"pid": workers[name].pid}
+
+    def rest(_: agent.Request) -> agent.Request:
+        """Before the power goes: a guest keeps what it wrote in its own memory for up to half a minute."""
+        for kept in workers.values():
+            kept.stop()
+        os.sync()
+        return {}
+
+    return {"hello": hello, "worker": worker, "rest": rest}
+
+
+def _start_servers(settings: Settings) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [settings.python, "-S", "-m", "lab.servers"],
+        cwd=settings.project,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _wait_for(servers: subprocess.Popen[str]) -> None:
+    assert servers.stdout
+    if servers.stdout.readline() != "ready\n":
+        raise SystemExit("The real servers did not start; the lines above say why.")
+
+
+def _listener(kind: str) -> socket.socket:
+    if kind == USER_MODE_LINUX:
+        return socket.create_server((ROOM_ADDRESS, AGENT_PORT), backlog=128)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(AGENT_SOCKET))
+    listener.listen(128)
+    return listener
+
+
+if __name__ == "__main__":
+    main()
