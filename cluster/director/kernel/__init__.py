@@ -1,0 +1,107 @@
+"""The contract of a kernel: read the table, take steps, answer each. The only room that knows netlink.
+
+A kernel never hands out half a table: where an answer was cut, overrun or changed while it was read,
+it reads again and in the end raises HalfRead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cluster.ipvs.plan import Operation, Step
+from cluster.ipvs.state import ServiceKey, Table
+from cluster.ipvs.stats import Reading
+
+NOT_TRIED = -1
+
+
+class KernelError(Exception):
+    """The kernel could not be talked to; the text says why in one sentence."""
+
+
+class KernelUnavailable(KernelError):
+    """This kernel has no IPVS: the module ip_vs is not loaded."""
+
+
+class NotPermitted(KernelError):
+    """The process lacks CAP_NET_ADMIN in the initial user namespace, which reading needs too."""
+
+
+class NoAnswer(KernelError):
+    """The kernel did not answer in time. What was asked may have been done: read before asking again."""
+
+
+class HalfRead(KernelError):
+    """What arrived is not the whole answer: it was cut, overrun, or the table changed meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the kernel said to one step: errno 0 for done, NOT_TRIED where an earlier step of the same
+    service was refused."""
+
+    step: Step
+    errno: int
+
+    @property
+    def message(self) -> str:
+        """The errno in the C library's words."""
+        if self.errno == NOT_TRIED:
+            return "not tried"
+        return "done" if self.errno == 0 else os.strerror(self.errno)
+
+
+class Kernel(Protocol):
+    """One director's IPVS. Every call ends within its deadline and may be made from any thread."""
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether this is no kernel at all but a rehearsal in memory."""
+
+    def version(self) -> str:
+        """The version of IPVS, such as `1.2.1`; empty for a stand-in. KernelError where there is none."""
+
+    def read(self) -> Reading:
+        """All services with their backends and counters, whole and of one moment, or a KernelError."""
+
+    def read_services(self, keys: Iterable[ServiceKey]) -> Table:
+        """These services alone, for the check after a write; absent ones are left out."""
+
+    def do(self, steps: Sequence[Step]) -> list[Answer]:
+        """Take the steps and answer each, in their order. After a refused step the later stages of its
+        service are not tried; other services go on. NoAnswer and HalfRead mean that some of the steps
+        may have been done."""
+
+
+# The kernel goes on after a refusal in the middle of a batch, so a batch holds only steps that may
+# fail apart: nothing of a service is removed where adding to it was refused, and no backend goes into
+# a service that turned out to be somebody else's.
+_STAGES = (
+    (Operation.ADD_SERVICE, Operation.SET_SERVICE),
+    (Operation.ADD_BACKEND,),
+    (Operation.SET_BACKEND,),
+    (Operation.REMOVE_BACKEND,),
+    (Operation.REMOVE_SERVICE,),
+)
+
+
+def do_in_stages(steps: Sequence[Step], send: Callable[[Sequence[Step]], Sequence[int]]) -> list[Answer]:
+    """Hand the steps to `send` stage by stage; `send` gives an errno for each of those it was given."""
+    codes: dict[int, int] = {}
+    stopped: set[ServiceKey] = set()
+    for operations in _STAGES:
+        turn = [
+            place
+            for place, step in enumerate(steps)
+            if step.operation in operations and step.service.key not in stopped
+        ]
+        if not turn:
+            continue
+        for place, code in zip(turn, send([steps[place] for place in turn]), strict=True):
+            codes[place] = code
+            if code:
+                stopped.add(steps[place].service.key)
+    return [Answer(step, codes.get(place, NOT_TRIED)) for place, step in enumerate(steps)]
