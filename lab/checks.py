@@ -28,7 +28,9 @@ PACKAGES = {
 }
 
 # A fresh namespace must be able to hold everything the topology needs.
-TRY_HOST_KERNEL = "ip link add a type veth peer name b && ip link add c type bridge && cat /proc/net/ip_vs"
+TRY_HOST_KERNEL = (
+    "ip link add try0 type veth peer name try1 && ip link add try2 type bridge && cat /proc/net/ip_vs"
+)
 
 
 class LabUnavailable(LabError):

@@ -260,6 +260,7 @@ def _follow(
 ) -> dict[str, Any]:
     """Print what the hub says until it is ready; the record of the lab is written at its first word."""
     record: dict[str, Any] = {}
+    reason = f"It was not ready after {UP_TIMEOUT_S:.0f} s."
     try:
         for line in lines:
             text = json.loads(line)
@@ -269,12 +270,13 @@ def _follow(
             progress(f"lab: {time.monotonic() - began:4.1f} s  {text}")
             if text == "ready":
                 return record
+            reason = text
             if text.startswith("failed: "):
                 break
     except TimeoutError:
         pass
     tail = (directory / "lab.log").read_text(errors="replace").replace("\0", "").splitlines()[-12:]
-    raise LabError("The lab did not come up. The end of its lab.log:\n" + "\n".join(tail))
+    raise LabError("\n".join([f"The lab did not come up ({reason}) The end of its lab.log:", *tail]))
 
 
 def _family(outer: int) -> list[tuple[int, str]]:

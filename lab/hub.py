@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,7 +20,17 @@ from lab import guest
 from lab.agent import Request, read_request, send
 from lab.broker import FOLDER as BROKER_FOLDER
 from lab.broker import Broker
-from lab.layout import AGENT_PORT, AGENT_SOCKET, ROOM_ADDRESS, ROOM_STATE, RUN, USER_MODE_LINUX, Settings
+from lab.door import LabError
+from lab.layout import (
+    AGENT_PORT,
+    AGENT_SOCKET,
+    BROKER_ADDRESS,
+    ROOM_ADDRESS,
+    ROOM_STATE,
+    RUN,
+    USER_MODE_LINUX,
+    Settings,
+)
 
 DOOR = RUN / "door/door.sock"
 READY = "ready"
@@ -35,9 +46,11 @@ def main() -> None:
     threading.Thread(target=_stay_on, args=[leash], daemon=True).start()
     try:
         _run(settings, leash)
-    except Exception as problem:
+    except LabError as problem:
         _say(leash, f"failed: {problem}")
-        raise
+    except Exception as problem:
+        traceback.print_exc()
+        _say(leash, f"failed: {type(problem).__name__}: {problem}")
 
 
 def _run(settings: Settings, leash: socket.socket) -> None:
@@ -47,7 +60,7 @@ def _run(settings: Settings, leash: socket.socket) -> None:
         guest.connect_tap()
     else:
         # The room builds its own side later; Redis needs its address now.
-        _run_all("ip link set lo up", "ip addr add 10.123.0.1/32 dev lo")
+        _run_all("ip link set lo up", f"ip addr add {BROKER_ADDRESS}/32 dev lo")
     broker = Broker(persistent=settings.broker_persistent)
     broker.start()
     _say(leash, "Redis answers")
@@ -100,14 +113,14 @@ def _wait_for_agent(settings: Settings, room: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + ROOM_TIMEOUT_S
     while time.monotonic() < deadline:
         if room.poll() is not None:
-            raise RuntimeError(f"The room ended with {room.returncode} while it was built; see lab.log.")
+            raise LabError(f"The room ended with {room.returncode} while it was built.")
         try:
             _ask_agent(settings, {"do": "hello"}, timeout_s=2)
         except OSError:
             time.sleep(0.05)
         else:
             return
-    raise RuntimeError(f"The room did not answer within {ROOM_TIMEOUT_S:.0f} s; see lab.log.")
+    raise LabError(f"The room did not answer within {ROOM_TIMEOUT_S:.0f} s.")
 
 
 def _open_door(settings: Settings, broker: Broker) -> None:
