@@ -62,12 +62,12 @@
       const at = new Date(el.dateTime);
       if (isNaN(at)) continue;
       const age = now() - at.getTime() / 1000;
-      const said = Math.abs(age) > 7 * 86400 ? at.toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" })
+      const said = Math.abs(age) > 7 * 86400 ? at.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" })
         : age < -1 ? `in ${duration(-age)}` : age < 1 ? "just now" : `${duration(age)} ago`;
       if (el.textContent !== said) el.textContent = said;
       if (el.dataset.relative) continue;             // the title is written once
       el.dataset.relative = "said";
-      el.title = `${at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" })}\n${at.toISOString().slice(0, 19).replace("T", " ")} UTC`;
+      el.title = `${at.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "long" })}\n${at.toISOString().slice(0, 19).replace("T", " ")} UTC`;
     }
   }
 
