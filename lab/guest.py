@@ -27,7 +27,6 @@ ETC = (
     *("passwd", "group", "nsswitch.conf", "ld.so.cache", "protocols", "services", "ethertypes"),
     *("localtime", "alternatives", "iproute2"),
 )
-HIDDEN = {".git", ".lab", ".demo"}
 
 
 def room_python() -> str:
@@ -63,10 +62,7 @@ def build_tree(settings: Settings) -> None:
     _bind_read_only(Path("/usr"), TREE / "usr")
     _link_libraries()
     _bind_python(settings)
-    for entry in PROJECT.iterdir():
-        # One by one: the folder itself may be closed to others, as a fresh temporary folder is.
-        if entry.name not in HIDDEN:
-            _bind_read_only(entry, TREE / "project" / entry.name)
+    _bind_project()
     _copy_etc(settings)
     _make_devices()
     _mount("-t", "tmpfs", "-o", f"mode=700,size=1m,uid={UNPRIVILEGED}", "tmpfs", TREE / "private")
@@ -107,6 +103,16 @@ def _link_libraries() -> None:
         if entry.name != "modules":
             (TREE / "lib" / entry.name).symlink_to(f"../usr/lib/{entry.name}")
     (TREE / "lib/modules").symlink_to("../usr/lib/uml/modules")
+
+
+def _bind_project() -> None:
+    """Bind entry by entry: the folder itself may be closed to others, as a fresh temporary folder is.
+
+    Hidden folders stay out, for the panel's keys and database are in one of them; the venv may be too.
+    """
+    for entry in PROJECT.iterdir():
+        if not entry.name.startswith(".") or Path(sys.prefix).is_relative_to(entry):
+            _bind_read_only(entry, TREE / "project" / entry.name)
 
 
 def _bind_python(settings: Settings) -> None:

@@ -176,6 +176,11 @@ def up(
     """
     kind = choose_kind(kind)
     directory = Path(directory).resolve()
+    for path in (directory, PROJECT):
+        if path.is_relative_to("/run"):
+            raise LabError(
+                f"A lab hides the machine's /run behind its own, and {path} is in it. Use another folder."
+            )
     with _lock(directory):
         if _read_record(directory) is not None:
             raise LabError(f"A lab is already up in {directory}. Use it, or take it down first.")

@@ -8,6 +8,7 @@ import platform
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lab.layout import (
     DIRECTORS,
     ROOM_ADDRESS,
     ROOM_STATE,
+    RUN,
     USER_MODE_LINUX,
     Settings,
 )
@@ -29,6 +31,8 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "PYTHONDONTWRITEBYTECODE": "1",  # the project is read-only in here
     "PYTHONUNBUFFERED": "1",
+    # Tests that read the panel's settings find a place for its files, and never the real ones.
+    "LVSADMIN_DATA_DIR": str(RUN / "panel"),
 }
 
 
@@ -80,8 +84,11 @@ def _handlers(workers: dict[str, Worker], clock: _Clock) -> dict[str, agent.Hand
 
     def rest(_: agent.Request) -> agent.Request:
         """Before the power goes: a guest keeps what it wrote in its own memory for up to half a minute."""
-        for kept in workers.values():
-            kept.stop()
+        stopping = [threading.Thread(target=kept.stop) for kept in workers.values()]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
         os.sync()
         return {}
 
