@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from django.db.models import prefetch_related_objects
+
 from cluster.ipvs import state
 from cluster.models import Backend, Cluster, VirtualService
 
 
 def draft_table(cluster: Cluster) -> state.Table:
     """The table that the draft says now."""
-    services = cluster.services.prefetch_related("backends")
-    return state.Table(tuple(service_value(service) for service in services))
+    prefetch_related_objects([cluster], "services__backends")
+    return state.Table(tuple(service_value(service) for service in cluster.services.all()))
 
 
 def service_value(service: VirtualService, *, with_backends: bool = True) -> state.Service:

@@ -15,6 +15,8 @@ from typing import Any
 import redis
 from django.conf import settings
 
+from cluster.ipvs.formats.document import key_from_document
+from cluster.ipvs.state import endpoint
 from cluster.models import Director
 from cluster.wire import envelope
 from cluster.wire.messages import Frame, frame_key
@@ -22,6 +24,7 @@ from cluster.wire.messages import Frame, frame_key
 # The kernel refreshes its counters every 2 s; three missed frames are no hiccup.
 PERIOD_S = 2.0
 STALE_AFTER_S = 3 * PERIOD_S
+RATE_NAMES = ("connections", "in_packets", "out_packets", "in_bytes", "out_bytes")
 
 
 @dataclass(frozen=True)
@@ -97,3 +100,81 @@ def _believed(director: Director, text: bytes | None) -> DirectorLive:
     if frame.director != director.name:
         return DirectorLive(director)
     return DirectorLive(director, frame, max(0.0, time.time() - frame.at))
+
+
+def presence(one: DirectorLive, *, redis_is_up: bool) -> str:
+    """`online`, `away`, or `unknown` while Redis is down and nobody can tell."""
+    if not redis_is_up:
+        return "unknown"
+    return "away" if one.is_stale else "online"
+
+
+@dataclass
+class Row:
+    """A service or backend with the sums over the directors that carry it. Rates are per second."""
+
+    label: str
+    address: str
+    scheduler: str = ""
+    forwarding: str = ""
+    weights: set[int] = field(default_factory=set)
+    is_owned: bool = True
+    active: int = 0
+    inactive: int = 0
+    rates: dict[str, float] = field(default_factory=lambda: dict.fromkeys(RATE_NAMES, 0.0))
+    totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RATE_NAMES, 0))
+    backends: dict[str, Row] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> str:
+        """One number, or all that the directors have where they do not agree."""
+        return " / ".join(str(weight) for weight in sorted(self.weights))
+
+    def add(self, numbers: dict[str, Any]) -> None:
+        self.active += int(numbers.get("active", 0))
+        self.inactive += int(numbers.get("inactive", 0))
+        for name in RATE_NAMES:
+            self.rates[name] += float(numbers.get("rates", {}).get(name, 0.0))
+            self.totals[name] += int(numbers.get("totals", {}).get(name, 0))
+
+
+def rows(answers: Live, *, only: str = "") -> list[Row]:
+    """The services of all directors, summed where several carry the same; `only` is one service's
+    `PROTOCOL address:port`."""
+    found: dict[str, Row] = {}
+    for one in answers.directors:
+        for service in one.services:
+            key = service_label(service)
+            if only and key != only:
+                continue
+            row = found.setdefault(key, Row(key, key.partition(" ")[2]))
+            row.scheduler = str(service.get("scheduler", ""))
+            row.is_owned = row.is_owned and bool(service.get("owned", True))
+            row.add(service)
+            for backend in service.get("backends", []):
+                _add_backend(row, backend)
+    return [found[key] for key in sorted(found)]
+
+
+def active_connections(one: DirectorLive) -> dict[tuple[str, str], int]:
+    """Established connections by service label and backend endpoint."""
+    return {
+        (service_label(service), endpoint(backend["address"], backend["port"])): int(backend["active"])
+        for service in one.services
+        for backend in service.get("backends", [])
+    }
+
+
+def service_label(service: dict[str, Any]) -> str:
+    """As `str(ServiceKey)` says it."""
+    return str(key_from_document(service))
+
+
+def _add_backend(row: Row, backend: dict[str, Any]) -> None:
+    address = endpoint(backend["address"], backend["port"])
+    part = row.backends.setdefault(address, Row(address, address))
+    part.forwarding = str(backend.get("forwarding", ""))
+    part.weights.add(int(backend.get("weight", 0)))
+    part.add(backend)
+    row.active += int(backend.get("active", 0))
+    row.inactive += int(backend.get("inactive", 0))

@@ -19,7 +19,7 @@ def apply(cluster: Cluster, *, seen: str, reason: str, by: Actor) -> Job:
     `seen` is the fingerprint of the draft that the operator reviewed; Rejected where the draft is another
     one now, where it breaks a rule, and where there is no director."""
     # The row lock makes two applies at once take turns, so that revisions are numbered without gaps.
-    Cluster.objects.select_for_update().get(pk=cluster.pk)
+    cluster = Cluster.objects.select_for_update().get(pk=cluster.pk)
     table = desired.draft_table(cluster)
     if fingerprint(table) != seen:
         text = "The draft has changed since you opened this review. Look at it again before you apply."

@@ -66,12 +66,29 @@ def reset_password(user: User, *, by: Actor) -> str:
 
 
 @transaction.atomic
+def set_own_password(user: User, password: str, *, by: Actor) -> None:
+    """Change one's own password, after the form has asked for the old one."""
+    user.set_password(password)
+    user.save(update_fields=["password"])
+    audit.record("account.set-password", user, by=by)
+
+
+@transaction.atomic
 def create_token(user: User, *, name: str, by: Actor) -> str:
     """Make an API token; its text is returned once, and only its digest is kept."""
     text = secrets.token_urlsafe(32)
     ApiToken.objects.create(user=user, name=name, digest=token_digest(text))
     audit.record("token.create", f"{name} of {user}", by=by)
     return text
+
+
+@transaction.atomic
+def revoke_token(user: User, pk: int, *, by: Actor) -> None:
+    """End a token of this user; one that is gone already needs no second end."""
+    token = user.api_tokens.filter(pk=pk).first()
+    if token is not None:
+        audit.record("token.revoke", token, by=by)
+        token.delete()
 
 
 def token_digest(text: str) -> str:

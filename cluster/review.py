@@ -1,0 +1,118 @@
+"""What Apply would do on each director, from what the director last said of its kernel.
+
+A preview: the director plans again on its live kernel with the same function, and its report tells
+what was really done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster import desired, live
+from cluster.ipvs.formats.document import fingerprint, from_document, key_from_document
+from cluster.ipvs.formats.ipvsadm import command
+from cluster.ipvs.plan import Operation, Step, plan
+from cluster.ipvs.rules import table_problems
+from cluster.ipvs.state import Table
+from cluster.models import Cluster, Director
+
+
+@dataclass(frozen=True)
+class StepView:
+    """A step as the page shows it: words, command, and what it costs."""
+
+    kind: str
+    text: str
+    command: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class DirectorReview:
+    """One director's share of the review. `conflicts` are services that somebody else put there;
+    `missing_schedulers` are wanted, and its kernel can neither use nor load them."""
+
+    one: live.DirectorLive
+    presence: str
+    steps: list[StepView]
+    conflicts: list[str]
+    missing_schedulers: list[str]
+    has_drifted: bool
+
+    @property
+    def director(self) -> Director:
+        return self.one.director
+
+    @property
+    def commands(self) -> str:
+        return "\n".join(step.command for step in self.steps)
+
+
+@dataclass(frozen=True)
+class Review:
+    """The draft's fingerprint, the rules it breaks, and a part for each director."""
+
+    fingerprint: str
+    problems: list[str]
+    directors: list[DirectorReview]
+
+    @property
+    def changes_anything(self) -> bool:
+        return any(part.steps or part.conflicts or part.has_drifted for part in self.directors)
+
+
+def review(cluster: Cluster) -> Review:
+    """Read the draft and the newest frames; no side effects."""
+    table = desired.draft_table(cluster)
+    answers = live.read(cluster.directors.all())
+    problems = [f"{key}: {problem.text}" for key, problem in table_problems(table)]
+    parts = [_part(one, table, redis_is_up=answers.redis_is_up) for one in answers.directors]
+    return Review(fingerprint(table), problems, parts)
+
+
+def reported_table(director: Director) -> Table:
+    """The owned services that the director's last report held."""
+    return from_document(director.table) if director.table else Table()
+
+
+def has_drifted(one: live.DirectorLive) -> bool:
+    """The kernel holds something else than the last report said. Only a fresh frame can tell."""
+    if one.frame is None or one.is_stale or one.error or one.director.table is None:
+        return False
+    return bool(one.frame.payload.get("fingerprint") != fingerprint(reported_table(one.director)))
+
+
+def _part(one: live.DirectorLive, table: Table, *, redis_is_up: bool) -> DirectorReview:
+    owned = frozenset(key_from_document(key) for key in one.director.owned)
+    # The report tells of owned services alone, so a conflict can only be seen in the live frame.
+    foreign = {live.service_label(service) for service in one.services if not service.get("owned", True)}
+    conflicts = sorted(foreign & {str(key) for key in table.keys})
+    wanted = Table(tuple(service for service in table if str(service.key) not in conflicts))
+    active = live.active_connections(one)
+    steps = [_view(step, active) for step in plan(reported_table(one.director), wanted, owned=owned).steps]
+    where = live.presence(one, redis_is_up=redis_is_up)
+    return DirectorReview(one, where, steps, conflicts, _missing(table, one.director), has_drifted(one))
+
+
+def _missing(table: Table, director: Director) -> list[str]:
+    known = director.facts.get("schedulers")
+    return sorted({service.scheduler for service in table} - set(known)) if known else []
+
+
+def _view(step: Step, active: dict[tuple[str, str], int]) -> StepView:
+    kind = step.operation.split("-")[0].replace("set", "change")
+    return StepView(kind, str(step), command(step), _cost(step, active))
+
+
+def _cost(step: Step, active: dict[tuple[str, str], int]) -> str:
+    if step.operation is Operation.REMOVE_SERVICE:
+        cut = sum(count for (service, _), count in active.items() if service == str(step.service.key))
+    elif step.operation is Operation.REMOVE_BACKEND and step.backend is not None:
+        cut = active.get((str(step.service.key), str(step.backend.key)), 0)
+    else:
+        return ""
+    return (
+        f"Cuts {cut} established connection{'' if cut == 1 else 's'}."
+        if cut
+        else "No established connections now."
+    )

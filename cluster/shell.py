@@ -1,0 +1,93 @@
+"""What every page shows around its content: navigation, who is signed in, and what is not well."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+
+from cluster import access, live
+from cluster.models import Director, Sweep
+
+NAVIGATION = [
+    ("Overview", "dashboard", "overview", "o"),
+    ("Clusters", "cluster", "cluster-list", "c"),
+    ("Directors", "director", "director-list", "d"),
+    ("Services", "service", "service-list", "s"),
+    ("Jobs", "job", "job-list", "j"),
+    ("Audit", "audit", "audit-list", "a"),
+]
+SWEEP_IS_LATE_AFTER = timedelta(seconds=30)
+
+
+def shell(request: HttpRequest) -> dict[str, Any]:
+    """The context processor: `shell` for templates/base.html, and `is_administrator`."""
+    user = getattr(request, "user", None)
+    # A fragment has no shell around it, and a poll should not pay for one.
+    if user is None or not user.is_authenticated or getattr(request, "htmx", False):
+        return {}
+    is_administrator = access.may(user, "administer")
+    entries = [*NAVIGATION, *([("People", "people", "person-list", "p")] if is_administrator else [])]
+    waiting = Director.objects.filter(cluster=None).count() if is_administrator else 0
+    shown = {
+        "nav": [_entry(request, *entry, waiting=waiting) for entry in entries],
+        "user_label": user.get_username(),
+        "role_label": _role_label(user),
+        "user_menu": [{"label": "Account", "icon": "key", "url": reverse("account")}],
+        "logout_url": reverse("logout"),
+        "banners": _banners(user),
+        "version": settings.VERSION,
+        "server_now": time.time(),
+    }
+    return {"shell": shown, "is_administrator": is_administrator}
+
+
+def _entry(
+    request: HttpRequest, label: str, icon: str, name: str, key: str, *, waiting: int
+) -> dict[str, Any]:
+    url = reverse(name)
+    active = request.path == url if url == "/" else request.path.startswith(url)
+    count = waiting if name == "director-list" else 0
+    return {"label": label, "icon": icon, "url": url, "active": active, "key": key, "count": count}
+
+
+def _role_label(user: Any) -> str:
+    if role := access.role_of(user):
+        return role
+    bindings = user.role_bindings.select_related("cluster")
+    return ", ".join(f"{binding.role} of {binding.cluster}" for binding in bindings) or "no role"
+
+
+def _banners(user: Any) -> list[dict[str, str]]:
+    banners = []
+    if any(director.is_stand_in for director in Director.objects.only("facts")):
+        text = (
+            "This machine has no IPVS kernel. The directors keep their tables in memory, and no packet is"
+            " balanced."
+        )
+        banners.append({"level": "warning", "icon": "alert-triangle", "text": text})
+    if not live.redis_is_up():
+        text = (
+            "Redis does not answer. You can go on working: changes are kept, and what you apply goes out when"
+            " Redis is back. Directors keep forwarding."
+        )
+        banners.append({"level": "danger", "icon": "plug-off", "text": text})
+    else:
+        swept = Sweep.objects.filter(pk=1).first()
+        if swept is None or timezone.now() - swept.at > SWEEP_IS_LATE_AFTER:
+            text = "The panel's own worker does not run. Jobs will wait until it does."
+            banners.append({"level": "warning", "icon": "clock", "text": text})
+    if _only_views(user):
+        text = "You can look at everything here and change nothing: your role is viewer."
+        banners.append({"level": "info", "icon": "eye", "text": text})
+    return banners
+
+
+def _only_views(user: Any) -> bool:
+    roles = {binding.role for binding in user.role_bindings.all()}
+    return roles == {"viewer"}

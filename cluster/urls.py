@@ -1,0 +1,96 @@
+"""Every URL of the panel. The name is the view's and the test's."""
+
+from django.urls import include, path
+
+from cluster.views import (
+    account,
+    api,
+    audit,
+    backends,
+    clusters,
+    directors,
+    jobs,
+    live,
+    overview,
+    people,
+    services,
+)
+
+# /clusters/…
+cluster_urls = [
+    path("", clusters.cluster_list, name="cluster-list"),
+    path("new/", clusters.cluster_new, name="cluster-new"),
+    path("<int:pk>/", clusters.cluster_detail, name="cluster-detail"),
+    path("<int:pk>/edit/", clusters.cluster_edit, name="cluster-edit"),
+    path("<int:pk>/remove/", clusters.cluster_remove, name="cluster-remove"),
+    path("<int:pk>/review/", clusters.cluster_review, name="cluster-review"),
+    path("<int:pk>/live/", live.live_page, name="live"),
+    path("<int:pk>/live/table/", live.live_table, name="live-table"),
+    path("<int:pk>/revisions/", clusters.revision_list, name="revision-list"),
+    path("<int:pk>/revisions/<int:number>/", clusters.revision_detail, name="revision-detail"),
+    path("<int:cluster_pk>/services/new/", services.service_new, name="service-new"),
+]
+
+# /services/…, /backends/…
+service_urls = [
+    path("services/", services.service_list, name="service-list"),
+    path("services/<int:pk>/", services.service_detail, name="service-detail"),
+    path("services/<int:pk>/edit/", services.service_edit, name="service-edit"),
+    path("services/<int:pk>/remove/", services.service_remove, name="service-remove"),
+    path("services/<int:service_pk>/backends/new/", backends.backend_new, name="backend-new"),
+    path("backends/<int:pk>/edit/", backends.backend_edit, name="backend-edit"),
+    path("backends/<int:pk>/set-weight/", backends.backend_set_weight, name="backend-set-weight"),
+    path("backends/<int:pk>/remove/", backends.backend_remove, name="backend-remove"),
+]
+
+# /directors/…
+director_urls = [
+    path("", directors.director_list, name="director-list"),
+    path("<int:pk>/", directors.director_detail, name="director-detail"),
+    path("<int:pk>/facts/", directors.director_facts, name="director-facts"),
+    path("<int:pk>/enrol/", directors.director_enrol, name="director-enrol"),
+    path("<int:pk>/release/", directors.director_release, name="director-release"),
+    path("<int:pk>/load-module/", directors.director_load_module, name="director-load-module"),
+]
+
+# /jobs/…, /audit/…
+history_urls = [
+    path("jobs/", jobs.job_list, name="job-list"),
+    path("jobs/<int:pk>/", jobs.job_detail, name="job-detail"),
+    path("jobs/<int:pk>/live/", jobs.job_live, name="job-live"),
+    path("jobs/<int:pk>/again/", jobs.job_again, name="job-again"),
+    path("audit/", audit.audit_list, name="audit-list"),
+    path("audit/<int:sequence>/", audit.audit_detail, name="audit-detail"),
+]
+
+# /people/…, /account/…
+people_urls = [
+    path("people/", people.person_list, name="person-list"),
+    path("people/new/", people.person_new, name="person-new"),
+    path("people/<int:pk>/set-role/", people.person_set_role, name="person-set-role"),
+    path("people/<int:pk>/set-active/", people.person_set_active, name="person-set-active"),
+    path("people/<int:pk>/reset-password/", people.person_reset_password, name="person-reset-password"),
+    path("sign-in/", account.sign_in, name="login"),
+    path("sign-out/", account.sign_out, name="logout"),
+    path("account/", account.account, name="account"),
+    path("account/tokens/new/", account.token_new, name="token-new"),
+    path("account/tokens/<int:pk>/revoke/", account.token_revoke, name="token-revoke"),
+]
+
+# /api/v1/…
+api_urls = [
+    path("clusters/", api.api_clusters, name="api-clusters"),
+    path("clusters/<int:pk>/live/", api.api_cluster_live, name="api-cluster-live"),
+]
+
+
+urlpatterns = [
+    path("", overview.overview, name="overview"),
+    path("healthz", overview.healthz, name="healthz"),
+    path("clusters/", include(cluster_urls)),
+    path("directors/", include(director_urls)),
+    path("api/v1/", include(api_urls)),
+    *service_urls,
+    *history_urls,
+    *people_urls,
+]

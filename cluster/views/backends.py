@@ -1,0 +1,75 @@
+"""Backends: new, edit, weight, remove."""
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST
+
+from cluster import access
+from cluster.actions import backends
+from cluster.actions.problems import Rejected
+from cluster.forms import BackendForm, WeightForm
+from cluster.http import OperatorRequest, actor
+from cluster.models import Backend
+
+
+@require_http_methods(["GET", "POST"])
+def backend_new(request: OperatorRequest, service_pk: int) -> HttpResponse:
+    service = access.get_service(request, service_pk, needs="operate")
+    last = service.backends.last()
+    initial = {"port": service.port, "forwarding": last.forwarding if last else "masquerade", "weight": 1}
+    form = BackendForm(request.POST or None, initial=initial)
+    if form.is_valid():
+        try:
+            form.cleaned_data.pop("version")
+            backend = backends.add_backend(service, **form.cleaned_data, by=actor(request))
+            messages.success(request, f"{backend} is in the draft.")
+            return redirect("backend-new" if "another" in request.POST else "service-detail", service.pk)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    return render(request, "cluster/backend_form.html", {"form": form, "service": service})
+
+
+@require_http_methods(["GET", "POST"])
+def backend_edit(request: OperatorRequest, pk: int) -> HttpResponse:
+    backend = access.get_backend(request, pk, needs="operate")
+    initial = {name: getattr(backend, name) for name in (*backends.NAMES, "version")}
+    form = BackendForm(request.POST or None, initial=initial)
+    if form.is_valid():
+        seen = form.cleaned_data.pop("version")
+        try:
+            backends.edit_backend(backend, seen_version=seen or 0, **form.cleaned_data, by=actor(request))
+            messages.success(request, f"{backend} is saved in the draft.")
+            return redirect("service-detail", backend.service_id)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    context = {"form": form, "service": backend.service, "backend": Backend.objects.get(pk=pk)}
+    return render(request, "cluster/backend_form.html", context)
+
+
+@require_POST
+def backend_set_weight(request: OperatorRequest, pk: int) -> HttpResponse:
+    backend = access.get_backend(request, pk, needs="operate")
+    before = backend.weight
+    form = WeightForm(request.POST)
+    if form.is_valid():
+        weight, seen = form.cleaned_data["weight"], form.cleaned_data["version"]
+        try:
+            backends.set_weight(backend, seen_version=seen, weight=weight, by=actor(request))
+            messages.success(request, f"The weight of {backend} is {weight} in the draft; it was {before}.")
+        except Rejected as rejected:
+            messages.error(request, str(rejected))
+    else:
+        messages.error(request, " ".join(error for errors in form.errors.values() for error in errors))
+    return redirect("service-detail", backend.service_id)
+
+
+@require_http_methods(["GET", "POST"])
+def backend_remove(request: OperatorRequest, pk: int) -> HttpResponse:
+    backend = access.get_backend(request, pk, needs="operate")
+    if request.method == "POST":
+        backends.remove_backend(backend, by=actor(request))
+        text = f"{backend} is out of the draft. Review and apply to take it off the directors."
+        messages.success(request, text)
+        return redirect("service-detail", backend.service_id)
+    return render(request, "cluster/backend_remove.html", {"backend": backend, "service": backend.service})

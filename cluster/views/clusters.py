@@ -1,0 +1,115 @@
+"""Clusters: list, one, new, edit, remove, review and apply, revisions."""
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods
+
+from cluster import access
+from cluster.actions import changes, clusters
+from cluster.actions.problems import Rejected
+from cluster.forms import ApplyForm, ClusterForm, ConfirmForm
+from cluster.http import OperatorRequest, actor
+from cluster.ipvs.formats.document import from_document
+from cluster.ipvs.formats.ipvsadm import save
+from cluster.overview import cluster_state, cluster_states
+from cluster.review import review
+
+
+@require_GET
+def cluster_list(request: OperatorRequest) -> HttpResponse:
+    states = cluster_states(access.visible_clusters(request.user))
+    return render(request, "cluster/cluster_list.html", {"clusters": states})
+
+
+@require_http_methods(["GET", "POST"])
+def cluster_new(request: OperatorRequest) -> HttpResponse:
+    access.require(request, "administer", what="new cluster")
+    form = ClusterForm(request.POST or None)
+    if form.is_valid():
+        try:
+            cluster = clusters.create_cluster(**form.cleaned_data, by=actor(request))
+            messages.success(request, f"{cluster} is there. Add its directors and services next.")
+            return redirect("cluster-detail", cluster.pk)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    return render(request, "cluster/cluster_form.html", {"form": form})
+
+
+@require_GET
+def cluster_detail(request: OperatorRequest, pk: int) -> HttpResponse:
+    cluster = access.get_cluster(request, pk, needs="view")
+    context = {
+        "cluster": cluster,
+        "state": cluster_state(cluster),
+        "services": cluster.services.prefetch_related("backends"),
+        "jobs": cluster.jobs.prefetch_related("runs")[:5],
+        "may_operate": access.may(request.user, "operate", cluster),
+        "may_administer": access.may(request.user, "administer", cluster),
+    }
+    return render(request, "cluster/cluster_detail.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def cluster_edit(request: OperatorRequest, pk: int) -> HttpResponse:
+    cluster = access.get_cluster(request, pk, needs="administer")
+    initial = {"name": cluster.name, "description": cluster.description}
+    form = ClusterForm(request.POST or None, initial=initial)
+    if form.is_valid():
+        try:
+            clusters.edit_cluster(cluster, **form.cleaned_data, by=actor(request))
+            messages.success(request, f"{cluster} is saved.")
+            return redirect("cluster-detail", cluster.pk)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    return render(request, "cluster/cluster_form.html", {"form": form, "cluster": cluster})
+
+
+@require_http_methods(["GET", "POST"])
+def cluster_remove(request: OperatorRequest, pk: int) -> HttpResponse:
+    cluster = access.get_cluster(request, pk, needs="administer")
+    form = ConfirmForm(request.POST or None, expected=cluster.name)
+    if form.is_valid():
+        try:
+            clusters.remove_cluster(cluster, by=actor(request))
+            messages.success(request, f"{cluster.name} is removed from the panel.")
+            return redirect("cluster-list")
+        except Rejected as rejected:
+            form.add_error(None, str(rejected))
+    return render(request, "cluster/cluster_remove.html", {"form": form, "cluster": cluster})
+
+
+@require_http_methods(["GET", "POST"])
+def cluster_review(request: OperatorRequest, pk: int) -> HttpResponse:
+    """GET shows what would change (whoever may see the cluster); POST applies just that."""
+    cluster = access.get_cluster(request, pk, needs="view" if request.method == "GET" else "operate")
+    form = ApplyForm(request.POST or None)
+    if form.is_valid():
+        try:
+            job = changes.apply(cluster, **form.cleaned_data, by=actor(request))
+            return redirect("job-detail", job.pk)
+        except Rejected as rejected:
+            form.add_error(None, str(rejected))
+    context = {
+        "cluster": cluster,
+        "state": cluster_state(cluster),
+        "review": review(cluster),
+        "form": form,
+        "may_operate": access.may(request.user, "operate", cluster),
+    }
+    return render(request, "cluster/cluster_review.html", context)
+
+
+@require_GET
+def revision_list(request: OperatorRequest, pk: int) -> HttpResponse:
+    cluster = access.get_cluster(request, pk, needs="view")
+    revisions = cluster.revisions.defer("table")[:100]
+    return render(request, "cluster/revision_list.html", {"cluster": cluster, "revisions": revisions})
+
+
+@require_GET
+def revision_detail(request: OperatorRequest, pk: int, number: int) -> HttpResponse:
+    revision = access.get_revision(request, pk, number)
+    lines = save(from_document(revision.table))
+    context = {"cluster": revision.cluster, "revision": revision, "lines": "\n".join(lines)}
+    return render(request, "cluster/revision_detail.html", context)

@@ -1,0 +1,93 @@
+"""Directors: list, one, add to a cluster, remove from it, load a module."""
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from cluster import access
+from cluster.actions import directors
+from cluster.actions.problems import Rejected
+from cluster.forms import ConfirmForm, EnrolForm
+from cluster.http import OperatorRequest, actor, poll
+from cluster.models import Cluster, Director
+from cluster.overview import director_states
+from cluster.views.live import live_context
+
+
+@require_GET
+def director_list(request: OperatorRequest) -> HttpResponse:
+    mine = Director.objects.filter(cluster__in=access.visible_clusters(request.user))
+    waiting = Director.objects.filter(cluster=None) if access.may(request.user, "administer") else []
+    states = director_states(list(mine.select_related("cluster")))
+    return render(request, "cluster/director_list.html", {"states": states, "waiting": waiting})
+
+
+@require_GET
+def director_detail(request: OperatorRequest, pk: int) -> HttpResponse:
+    director = access.get_director(request, pk, needs="view")
+    context = _facts(director) | {
+        "runs": director.runs.select_related("job__revision", "job__cluster").order_by("-pk")[:8],
+        "may_operate": access.may(request.user, "operate", director.cluster),
+        "may_administer": access.may(request.user, "administer", director.cluster),
+    }
+    if director.cluster:
+        context |= live_context(director.cluster, director=director)
+    return render(request, "cluster/director_detail.html", context)
+
+
+@poll
+@require_GET
+def director_facts(request: OperatorRequest, pk: int) -> HttpResponse:
+    """The facts and state of a director, which its page fetches again and again."""
+    director = access.get_director(request, pk, needs="view")
+    return render(request, "cluster/_director_facts.html", _facts(director))
+
+
+def _facts(director: Director) -> dict[str, object]:
+    modules = director.facts.get("modules", [])
+    return {"director": director, "state": director_states([director])[0], "modules": modules}
+
+
+@require_http_methods(["GET", "POST"])
+def director_enrol(request: OperatorRequest, pk: int) -> HttpResponse:
+    access.require(request, "administer", what="add a director")
+    director = access.get_director(request, pk, needs="administer")
+    initial = {"cluster": request.GET.get("cluster"), "fingerprint": director.fingerprint}
+    form = EnrolForm(request.POST or None, clusters=Cluster.objects.all(), initial=initial)
+    if form.is_valid():
+        cluster = form.cleaned_data["cluster"]
+        try:
+            seen = form.cleaned_data["fingerprint"]
+            job = directors.enrol_director(director, cluster, seen_fingerprint=seen, by=actor(request))
+            messages.success(request, f"{director} belongs to {cluster} now.")
+            return redirect("job-detail", job.pk) if job else redirect("cluster-detail", cluster.pk)
+        except Rejected as rejected:
+            form.add_error(None, str(rejected))
+    return render(request, "cluster/director_enrol.html", {"form": form, "director": director})
+
+
+@require_http_methods(["GET", "POST"])
+def director_release(request: OperatorRequest, pk: int) -> HttpResponse:
+    director = access.get_director(request, pk, needs="administer")
+    form = ConfirmForm(request.POST or None, expected=director.name)
+    if director.cluster and form.is_valid():
+        cluster = director.cluster
+        directors.release_director(director, by=actor(request))
+        messages.success(
+            request, f"{director} is out of {cluster}. Its kernel goes on forwarding what it has."
+        )
+        return redirect("cluster-detail", cluster.pk)
+    return render(request, "cluster/director_release.html", {"form": form, "director": director})
+
+
+@require_POST
+def director_load_module(request: OperatorRequest, pk: int) -> HttpResponse:
+    director = access.get_director(request, pk, needs="operate")
+    try:
+        module = request.POST.get("module", "")[:64]
+        job = directors.load_module(director, module=module, by=actor(request))
+        return redirect("job-detail", job.pk)
+    except Rejected as rejected:
+        messages.error(request, str(rejected))
+        return redirect("director-detail", director.pk)

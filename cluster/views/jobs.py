@@ -1,0 +1,80 @@
+"""Jobs: list, one, its live part, and another try."""
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
+from django_htmx.http import HttpResponseStopPolling
+
+from cluster import access, live
+from cluster.actions import changes
+from cluster.actions.problems import Rejected
+from cluster.http import OperatorRequest, actor, not_modified, page_number, poll
+from cluster.models import Job, Run
+
+PER_PAGE = 50
+
+
+@require_GET
+def job_list(request: OperatorRequest) -> HttpResponse:
+    jobs = Job.objects.filter(cluster__in=access.visible_clusters(request.user))
+    if before := page_number(request.GET.get("before")):
+        jobs = jobs.filter(pk__lt=before)
+    page = list(jobs.select_related("cluster", "revision").prefetch_related("runs")[: PER_PAGE + 1])
+    older = f"?before={page[PER_PAGE - 1].pk}" if len(page) > PER_PAGE else ""
+    context = {"jobs": page[:PER_PAGE], "older_url": older, "newer_url": "?" if before else ""}
+    return render(request, "cluster/job_list.html", context)
+
+
+@require_GET
+def job_detail(request: OperatorRequest, pk: int) -> HttpResponse:
+    job = access.get_job(request, pk, needs="view")
+    return render(request, "cluster/job_detail.html", _context(request, job))
+
+
+@poll
+@require_GET
+def job_live(request: OperatorRequest, pk: int) -> HttpResponse:
+    """204 while nothing has changed; 286, which ends the polling, when every run is over."""
+    job = access.get_job(request, pk, needs="view")
+    context = _context(request, job)
+    if context["is_over"]:
+        response = render(request, "cluster/_job_runs.html", context)
+        return HttpResponseStopPolling(response.content)
+    if request.GET.get("stamp") == context["stamp"]:
+        return not_modified()
+    return render(request, "cluster/_job_runs.html", context)
+
+
+@require_POST
+def job_again(request: OperatorRequest, pk: int) -> HttpResponse:
+    job = access.get_job(request, pk, needs="operate")
+    try:
+        again = changes.apply_again(job, by=actor(request))
+        return redirect("job-detail", again.pk)
+    except Rejected as rejected:
+        messages.error(request, str(rejected))
+        return redirect("job-detail", job.pk)
+
+
+def _context(request: OperatorRequest, job: Job) -> dict[str, object]:
+    runs = list(job.runs.select_related("director"))
+    answers = live.read([run.director for run in runs if run.director])
+    there = {one.director.pk for one in answers.directors if not one.is_stale}
+    shown = [{"run": run, "status": _shown_status(run, there, answers.redis_is_up)} for run in runs]
+    return {
+        "job": job,
+        "cluster": job.cluster,
+        "runs": shown,
+        "redis_is_up": answers.redis_is_up,
+        "is_over": all(run.is_over for run in runs),
+        "has_failed": any(run.status in ("failed", "partial", "refused", "cancelled") for run in runs),
+        "stamp": "-".join(f"{run.pk}.{part['status']}" for run, part in zip(runs, shown, strict=True)),
+        "may_operate": access.may(request.user, "operate", job.cluster),
+    }
+
+
+def _shown_status(run: Run, there: set[int], redis_is_up: bool) -> str:
+    """`waiting` where the order can't be heard now: nobody should watch a spinner for that."""
+    unheard = run.status in (Run.Status.QUEUED, Run.Status.SENT, Run.Status.UNKNOWN)
+    return "waiting" if unheard and redis_is_up and run.director_id not in there else run.status

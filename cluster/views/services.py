@@ -1,0 +1,85 @@
+"""Virtual services: list, one, new, edit, remove."""
+
+from django.contrib import messages
+from django.db.models import Count, Q
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods
+
+from cluster import access
+from cluster.actions import services
+from cluster.actions.problems import Rejected
+from cluster.forms import ConfirmForm, ServiceForm
+from cluster.http import OperatorRequest, actor
+from cluster.models import VirtualService
+from cluster.views.live import live_context
+
+
+@require_GET
+def service_list(request: OperatorRequest) -> HttpResponse:
+    query = request.GET.get("q", "").strip()[:100]
+    found = VirtualService.objects.filter(cluster__in=access.visible_clusters(request.user))
+    if query:
+        where = Q(name__icontains=query) | Q(address__icontains=query) | Q(cluster__name__icontains=query)
+        found = found.filter(where | Q(backends__address__icontains=query)).distinct()
+    found = found.select_related("cluster").annotate(backend_count=Count("backends", distinct=True))
+    context = {"services": found[:500], "count": found.count(), "query": query}
+    return render(request, "cluster/service_list.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def service_new(request: OperatorRequest, cluster_pk: int) -> HttpResponse:
+    cluster = access.get_cluster(request, cluster_pk, needs="operate")
+    form = ServiceForm(request.POST or None)
+    if form.is_valid():
+        try:
+            form.cleaned_data.pop("version")
+            service = services.add_service(cluster, **form.cleaned_data, by=actor(request))
+            messages.success(request, f"{service} is in the draft. Add its backends next.")
+            return redirect("service-detail", service.pk)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    return render(request, "cluster/service_form.html", {"form": form, "cluster": cluster})
+
+
+@require_GET
+def service_detail(request: OperatorRequest, pk: int) -> HttpResponse:
+    service = access.get_service(request, pk, needs="view")
+    context = {
+        "service": service,
+        "cluster": service.cluster,
+        "backends": service.backends.all(),
+        "may_operate": access.may(request.user, "operate", service.cluster),
+        **live_context(service.cluster, service=service),
+    }
+    return render(request, "cluster/service_detail.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def service_edit(request: OperatorRequest, pk: int) -> HttpResponse:
+    service = access.get_service(request, pk, needs="operate")
+    initial = {name: getattr(service, name) for name in (*services.NAMES, "version")}
+    form = ServiceForm(request.POST or None, initial=initial)
+    if form.is_valid():
+        seen = form.cleaned_data.pop("version")
+        try:
+            services.edit_service(service, seen_version=seen or 0, **form.cleaned_data, by=actor(request))
+            messages.success(request, f"{service} is saved in the draft.")
+            return redirect("service-detail", service.pk)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    context = {"form": form, "cluster": service.cluster, "service": VirtualService.objects.get(pk=pk)}
+    return render(request, "cluster/service_form.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def service_remove(request: OperatorRequest, pk: int) -> HttpResponse:
+    service = access.get_service(request, pk, needs="operate")
+    form = ConfirmForm(request.POST or None, expected=service.endpoint)
+    if form.is_valid():
+        services.remove_service(service, by=actor(request))
+        messages.success(
+            request, f"{service} is out of the draft. Review and apply to take it off the directors."
+        )
+        return redirect("cluster-detail", service.cluster_id)
+    return render(request, "cluster/service_remove.html", {"form": form, "service": service})
