@@ -249,7 +249,7 @@
       if (body.classList.contains("nav-open")) { setNav(false); document.querySelector("[data-nav-toggle]")?.focus(); }
       return;
     }
-    const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
+    const typing = event.target.closest?.("input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable]");
     if (typing || event.ctrlKey || event.metaKey || event.altKey || store.get("lvs-keys") === "off" || document.querySelector("dialog[open]")) return;
     if (event.key === "/") {
       const filter = document.querySelector("[data-filter-input], main input[type=search]");
