@@ -1,0 +1,113 @@
+"""`python -m cluster.director worker | fingerprint | show --config FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from cluster.director import config as settings
+from cluster.director import host
+from cluster.director.app import make_app, publisher, run_worker
+from cluster.director.apply import Director, restore
+from cluster.director.config import Config, ConfigError
+from cluster.director.journal import Journal, JournalError, Sequence
+from cluster.director.kernel import Kernel, KernelError, KernelUnavailable
+from cluster.director.kernel.memory import MemoryKernel
+from cluster.director.kernel.netlink import NetlinkKernel
+from cluster.director.reports import Reporter
+from cluster.director.watch import Watch, redis_put
+from cluster.ipvs.formats.ipvsadm import save
+from cluster.wire.envelope import fingerprint
+
+log = logging.getLogger("cluster.director")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m cluster.director", description="A director of LVS Admin."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, what in (
+        ("worker", "restore the table, then take orders until SIGTERM"),
+        ("fingerprint", "print the key to compare when the director is added in the panel"),
+        ("show", "print the journal's summary and the kernel's table"),
+    ):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("--config", type=Path, required=True, help="the JSON file with the settings")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
+    try:
+        config = settings.load(chosen.config)
+        return {"worker": _work, "fingerprint": _fingerprint, "show": _show}[chosen.command](config)
+    except (ConfigError, JournalError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def make_kernel(config: Config) -> Kernel:
+    """The kernel that the settings name."""
+    return MemoryKernel() if config.kernel == "memory" else NetlinkKernel()
+
+
+def _work(config: Config) -> int:
+    key = config.signing_key()
+    sequence = Sequence(config.state_dir)
+    reporter = Reporter(director=config.director, key=key, sequence=sequence, state_dir=config.state_dir)
+    director = Director(config, make_kernel(config), Journal(config.state_dir), reporter)
+    print(f"{config.director} {fingerprint(key.public)} kernel={config.kernel}", flush=True)
+    _restore(director)
+
+    app = make_app(director)
+    reporter.publish = publisher(app)
+    watch = Watch(director, key=key, sequence=sequence, put=redis_put(config.broker))
+    watch.start()
+    try:
+        return run_worker(app, director)
+    finally:
+        watch.stop()
+
+
+def _restore(director: Director) -> None:
+    """After a reboot the module may not be loaded, though the journal shows that it is wanted."""
+    if director.journal.read() is not None:
+        try:
+            director.kernel.version()
+        except KernelUnavailable:
+            problem = host.load_module(director.config, "ip_vs")
+            log.info("module ip_vs loaded for the restore problem=%s", problem)
+        except KernelError as error:
+            log.error("kernel before restore reason=%s", error)
+    restore(director)
+
+
+def _fingerprint(config: Config) -> int:
+    print(fingerprint(config.signing_key().public))
+    return 0
+
+
+def _show(config: Config) -> int:
+    record = Journal(config.state_dir).read()
+    if record is None:
+        print("journal: none")
+    else:
+        state = "applied" if record.applied else f"not applied (last applied: {record.applied_revision})"
+        print(f"cluster: {record.cluster}")
+        print(f"revision: {record.revision} of epoch {record.epoch}, {state}")
+        print(f"owned services: {len(record.owned)}")
+        for key in sorted(record.owned):
+            print(f"  {key}")
+    try:
+        table = make_kernel(config).read().table
+    except KernelError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print("kernel:")
+    for line in save(table):
+        print(f"  {line}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""An order's walk through a director: believed or dropped, fenced, done under a lock, reported."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.director import host
+from cluster.director.config import Config
+from cluster.director.converge import Result, converge, to_payload
+from cluster.director.journal import Journal, JournalError, Record
+from cluster.director.kernel import Kernel
+from cluster.director.reports import Reporter
+from cluster.ipvs.formats.document import from_document
+from cluster.wire.envelope import Refused, verify
+from cluster.wire.messages import CLOCK_TOLERANCE_S, Event, Operation, Order, Outcome
+
+log = logging.getLogger(__name__)
+
+LOCK_DEADLINE_S = 45.0
+
+_BUG_REMEDY = "Look for this run's id in the worker's log on the director, and report what stands there."
+
+
+@dataclass(frozen=True)
+class Director:
+    """Everything that an order needs; the tests hand in a kernel, a clock and a reporter of their own."""
+
+    config: Config
+    kernel: Kernel
+    journal: Journal
+    reporter: Reporter
+    clock: Callable[[], float] = time.time
+    lock_deadline_s: float = LOCK_DEADLINE_S
+
+    @property
+    def name(self) -> str:
+        return self.config.director
+
+    def facts(self) -> dict[str, Any]:
+        """What the panel shows of this machine, and what its administrator should know."""
+        return host.facts(self.config, self.kernel) | {"notices": self.journal.notices()}
+
+
+class _Locked(Exception):
+    """Another worker of this director holds the lock."""
+
+
+def take(envelope: object, director: Director) -> None:
+    """Do what a genuine order for this director says, and report it. Never raises for a bad message, a
+    refusing kernel or a mistake of ours: the first is logged and dropped, the others are reported."""
+    try:
+        order = Order.from_body(verify(envelope, "order", public=director.config.panel_public_key))
+        if order.director != director.name:
+            raise Refused("The order is for another director.")
+    except Refused as error:
+        # Nothing of the message is quoted, neither here nor to the panel: a stranger may have written it.
+        log.warning("order dropped reason=%s", error)
+        return
+    log.info(
+        "order run=%s operation=%s revision=%d.%d", order.run, order.operation, order.epoch, order.revision
+    )
+    try:
+        result = _untimely(order, director) or _in_turn(order, director)
+    except Exception as error:
+        log.exception("order broke run=%s", order.run)
+        result = Result(
+            Outcome.FAILED,
+            f"A mistake in the worker's program on {director.name} ended this run.",
+            _BUG_REMEDY,
+            type(error).__name__,
+            bug=True,
+        )
+    log.info("order run=%s outcome=%s text=%s", order.run, result.outcome, result.text)
+    _finished(order, director, result)
+
+
+def restore(director: Director) -> Result | None:
+    """Bring the journal's table back after a start, with panel and broker down. None without a journal."""
+    try:
+        with _lock(director):
+            record = director.journal.read()
+            if record is None:
+                return None
+            result = converge(director.kernel, director.journal, record, director=director.name)
+    except (_Locked, JournalError) as error:
+        result = Result(Outcome.UNKNOWN, f"The table of {director.name} was not restored: {error}")
+    except Exception as error:
+        log.exception("restore broke")
+        text = f"A mistake in the worker's program on {director.name} ended the restore."
+        result = Result(Outcome.FAILED, text, _BUG_REMEDY, type(error).__name__, bug=True)
+    log.info("restore outcome=%s text=%s", result.outcome, result.text)
+    return result
+
+
+def _untimely(order: Order, director: Director) -> Result | None:
+    """UNKNOWN, which lets the panel send again: an old copy of an order in the queue must not end a run
+    that a fresh copy behind it will do."""
+    now = director.clock()
+    remedy = (
+        f"The panel sends it again. If this repeats, compare the clocks of the panel and of {director.name}."
+    )
+    if now > order.expires_at + CLOCK_TOLERANCE_S:
+        late_s = now - order.expires_at
+        text = f"By {director.name}'s clock the order expired {late_s:.0f} s ago, so nothing was done."
+        return Result(Outcome.UNKNOWN, text, remedy, "expired")
+    if order.issued_at > now + CLOCK_TOLERANCE_S:
+        early_s = order.issued_at - now
+        text = f"By {director.name}'s clock the order comes from {early_s:.0f} s ahead, so nothing was done."
+        return Result(Outcome.UNKNOWN, text, remedy, "from the future")
+    return None
+
+
+def _in_turn(order: Order, director: Director) -> Result:
+    try:
+        with _lock(director):
+            before = director.journal.read()
+            if refusal := _fenced(order, before, director.name):
+                return refusal
+            if order.operation is Operation.LOAD_MODULE:
+                return _load_module(order, director)
+            return _apply(order, before, director)
+    except JournalError as error:
+        return Result(
+            Outcome.FAILED, str(error), f"Make room or mend the disk of {director.name}, then apply again."
+        )
+    except _Locked as error:
+        return Result(Outcome.UNKNOWN, str(error), "The panel sends the order again.", "locked")
+
+
+def _fenced(order: Order, before: Record | None, name: str) -> Result | None:
+    """Refuse what is older than the journal, and another cluster's orders without a higher epoch."""
+    if before is None:
+        return None
+    if order.cluster != before.cluster and order.epoch <= before.epoch:
+        return Result(
+            Outcome.REFUSED,
+            f"{name} belongs to another cluster and did not take this one's order.",
+            f"Remove {name} from the other cluster and enrol it here anew.",
+            "another cluster",
+        )
+    lowest = (before.epoch, before.revision if order.operation is Operation.APPLY else 0)
+    if (order.epoch, order.revision) < lowest:
+        return Result(
+            Outcome.REFUSED,
+            f"{name} has revision {before.revision} of epoch {before.epoch} already; "
+            f"revision {order.revision} of epoch {order.epoch} is older.",
+            "To go back, roll back in the panel: that makes a new revision with the old content.",
+            "older revision",
+        )
+    return None
+
+
+def _apply(order: Order, before: Record | None, director: Director) -> Result:
+    try:
+        table = from_document(order.payload["table"])
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        return Result(
+            Outcome.REFUSED,
+            f"{director.name} cannot read the table of this order: {error}",
+            "Check that panel and director run versions that fit each other.",
+            "bad table",
+        )
+    if len(table.by_key) != len(table):
+        return Result(
+            Outcome.REFUSED, "The order's table names a service twice.", "Apply again.", "bad table"
+        )
+    started = {"run": order.run, "cluster": order.cluster, "epoch": order.epoch, "revision": order.revision}
+    director.reporter.report(Event.STARTED, payload={}, **started)  # type: ignore[arg-type]
+    wanted = Record(
+        order.cluster,
+        order.epoch,
+        order.revision,
+        table,
+        before.owned if before else frozenset(),
+        applied=False,
+    )
+    return converge(director.kernel, director.journal, wanted, director=director.name)
+
+
+def _load_module(order: Order, director: Director) -> Result:
+    name = order.payload.get("module")
+    if not isinstance(name, str):
+        return Result(Outcome.REFUSED, "The order names no module.", "Choose one on the director's page.")
+    if problem := host.load_module(director.config, name):
+        remedy = (
+            f"Install the modules of {director.name}'s running kernel, or restart it into the newest one."
+        )
+        return Result(Outcome.FAILED, problem, remedy)
+    return Result(Outcome.APPLIED, f"The module {name} is loaded on {director.name}.")
+
+
+def _finished(order: Order, director: Director, result: Result) -> None:
+    try:
+        payload = to_payload(result, director.facts())
+        director.reporter.report(
+            Event.FINISHED,
+            run=order.run,
+            cluster=order.cluster,
+            epoch=order.epoch,
+            revision=order.revision,
+            payload=payload,
+        )
+    except Exception:
+        # The order stays unanswered and the panel sends it again: that is what UNKNOWN is for.
+        log.exception("report broke run=%s", order.run)
+
+
+@contextmanager
+def _lock(director: Director) -> Iterator[None]:
+    """One worker at a time programs this director. _Locked after the deadline."""
+    deadline = time.monotonic() + director.lock_deadline_s
+    descriptor = os.open(director.config.state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise _Locked(f"Another worker on {director.name} is applying.") from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,289 @@
+"""From whatever the kernel holds to the wanted table: read, plan, journal, do, read back.
+
+Always the same walk, for an order, a repeated order and a restart; each step of it may be the last one
+before the power goes, and the next walk ends in the same table.
+"""
+
+from __future__ import annotations
+
+import errno as numbers
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cluster.director.journal import Journal, JournalError, Record
+from cluster.director.kernel import (
+    NOT_TRIED,
+    Answer,
+    HalfRead,
+    Kernel,
+    KernelError,
+    KernelUnavailable,
+    NoAnswer,
+    NotPermitted,
+)
+from cluster.ipvs.errors import Explanation, explain, means_table_moved, name_of
+from cluster.ipvs.formats.document import key_to_document, to_document
+from cluster.ipvs.formats.ipvsadm import command, service_words
+from cluster.ipvs.plan import Operation, Plan, Step, plan
+from cluster.ipvs.state import ServiceKey, Table
+from cluster.wire.messages import Outcome
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 3
+# A first apply of 10,000 backends would otherwise make a report of several megabytes.
+MOST_STEPS_TOLD = 500
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an order came to, in the words of a report."""
+
+    outcome: Outcome
+    text: str
+    remedy: str = ""
+    detail: str = ""
+    bug: bool = False
+    planned: int = 0
+    answers: tuple[Answer, ...] = ()
+    # What is ours in the kernel afterwards; None where the kernel was not read.
+    table: Table | None = None
+
+    def steps(self) -> list[dict[str, str]]:
+        """The steps for people. Of very many, those that went wrong come first and the rest is cut."""
+        told = list(self.answers)
+        if len(told) > MOST_STEPS_TOLD:
+            told = sorted(told, key=lambda answer: answer.errno == 0)[:MOST_STEPS_TOLD]
+        return [_step_out(answer) for answer in told]
+
+
+@dataclass
+class _Walk:
+    """What has happened so far. `owned` grows by what is about to be added, before it is added."""
+
+    owned: frozenset[ServiceKey]
+    planned: int = 0
+    done: list[Answer] = field(default_factory=list)
+    trouble: list[Answer] = field(default_factory=list)
+    silence: str = ""
+
+
+def converge(kernel: Kernel, journal: Journal, wanted: Record, *, director: str) -> Result:
+    """Make the kernel hold `wanted.table`, touching owned services and new ones alone, and journal it.
+
+    `wanted.owned` is what is owned before. A kernel or disk that fails is a result, not an exception."""
+    walk = _Walk(wanted.owned)
+    try:
+        after, rest = _until_same(kernel, journal, wanted, walk)
+    except JournalError as error:
+        return Result(
+            Outcome.FAILED, str(error), f"Make room or mend the disk of {director}, then apply again."
+        )
+    except KernelError as error:
+        return _unreadable(error, walk, director)
+    held = after.only(_ours(after, wanted.table, walk.owned))
+    try:
+        _write_if_new(journal, replace(wanted, owned=held.keys), applied=rest.is_empty)
+    except JournalError as error:
+        said = f"{director}'s kernel was changed, but its journal could not be written: {error}"
+        return _result(
+            Outcome.FAILED, walk, held, said, f"Make room or mend the disk of {director}, then apply again."
+        )
+    return _judged(wanted, walk, held, rest, director)
+
+
+def to_payload(result: Result, facts: dict[str, Any]) -> dict[str, Any]:
+    """The payload of a FINISHED report. Without a reading it has neither `table` nor `owned`, so that
+    nobody takes silence for an empty kernel."""
+    payload = {
+        "outcome": result.outcome,
+        "text": result.text,
+        "remedy": result.remedy,
+        "detail": result.detail,
+        "bug": result.bug,
+        "planned": result.planned,
+        "steps": result.steps(),
+        "facts": facts,
+    }
+    if result.table is not None:
+        payload["table"] = to_document(result.table)
+        payload["owned"] = [key_to_document(service.key) for service in result.table]
+    return payload
+
+
+def _until_same(kernel: Kernel, journal: Journal, wanted: Record, walk: _Walk) -> tuple[Table, Plan]:
+    """The table afterwards and what still differs. Reads anew where the kernel's answers say that the
+    table moved under the plan."""
+    after = kernel.read().table
+    for _ in range(ROUNDS):
+        todo = plan(after, wanted.table, owned=walk.owned)
+        if not todo.steps:
+            return after, todo
+        walk.owned |= {step.service.key for step in todo.steps if step.operation is Operation.ADD_SERVICE}
+        _write_if_new(journal, replace(wanted, owned=walk.owned), applied=False)
+        moved = _do(kernel, todo.steps, walk)
+        after = kernel.read().table if moved else _read_touched(kernel, after, wanted.table, walk)
+        rest = plan(after, wanted.table, owned=walk.owned)
+        if walk.silence or (walk.trouble and not moved):
+            return after, rest
+    return after, plan(after, wanted.table, owned=walk.owned)
+
+
+def _do(kernel: Kernel, steps: Sequence[Step], walk: _Walk) -> bool:
+    """Take the steps; True where the table turned out not to be the one that was planned for."""
+    walk.planned += len(steps)
+    walk.trouble = []
+    try:
+        answers = kernel.do(steps)
+    except HalfRead:
+        return True
+    except NoAnswer as error:
+        # What was asked may have been done: the reading that follows tells.
+        walk.silence = str(error)
+        return True
+    walk.done += [answer for answer in answers if answer.errno == 0]
+    walk.trouble = [answer for answer in answers if answer.errno != 0]
+    # Somebody else was faster: the service is theirs, even though we were about to add it.
+    walk.owned -= {
+        answer.step.service.key
+        for answer in walk.trouble
+        if answer.step.operation is Operation.ADD_SERVICE and answer.errno == numbers.EEXIST
+    }
+    return any(means_table_moved(answer.errno, answer.step.operation) for answer in walk.trouble)
+
+
+def _read_touched(kernel: Kernel, before: Table, desired: Table, walk: _Walk) -> Table:
+    """Our services as they are now, beside the others as they were."""
+    ours = desired.keys | walk.owned
+    others = tuple(service for service in before if service.key not in ours)
+    return Table(others + kernel.read_services(ours).services)
+
+
+def _ours(after: Table, desired: Table, owned: frozenset[ServiceKey]) -> frozenset[ServiceKey]:
+    """The services in the kernel that are ours now: those owned, and those found just as wanted."""
+    same = {service.key for service in desired if after.by_key.get(service.key) == service}
+    return frozenset((owned | same) & after.keys)
+
+
+def _write_if_new(journal: Journal, record: Record, *, applied: bool) -> None:
+    known = journal.read()
+    earlier = known.applied_revision if known and known.epoch == record.epoch else 0
+    record = replace(
+        record,
+        applied=applied,
+        applied_revision=record.revision if applied else min(earlier, record.revision),
+    )
+    if record != known:
+        journal.write(record)
+
+
+def _judged(wanted: Record, walk: _Walk, held: Table, rest: Plan, director: str) -> Result:
+    """The outcome, with the sentence that an operator reads first."""
+    count = len(walk.done)
+    if rest.is_empty:
+        return _result(Outcome.APPLIED, walk, held, _applied_text(wanted, walk, director))
+    refused = [answer for answer in walk.trouble if answer.errno != NOT_TRIED]
+    if walk.silence:
+        return _result(
+            Outcome.UNKNOWN,
+            walk,
+            held,
+            f"{director}'s kernel did not answer in time, and {_steps(len(rest.steps))} were not done.",
+            "Apply again: the director reads the kernel first and does what is left.",
+            "no answer",
+        )
+    if refused and rest.steps:
+        explanation = _explain(refused[0])
+        outcome = Outcome.PARTIAL if count else Outcome.FAILED
+        more = f" {_steps(len(refused) - 1)} more were refused." if len(refused) > 1 else ""
+        return _result(
+            outcome, walk, held, explanation.happened + more, explanation.remedy, explanation.detail
+        )
+    if rest.steps:
+        return _result(
+            Outcome.PARTIAL if count else Outcome.FAILED,
+            walk,
+            held,
+            f"{director}'s table keeps changing under the worker: {_steps(len(rest.steps))} are still to do.",
+            f"Find out what else programs IPVS on {director}, stop it, and apply again.",
+        )
+    key = rest.conflicts[0]
+    more = f", and {len(rest.conflicts) - 1} more," if len(rest.conflicts) > 1 else ""
+    in_place = any(service.key in held.keys for service in wanted.table)
+    return _result(
+        Outcome.PARTIAL if count or in_place else Outcome.REFUSED,
+        walk,
+        held,
+        f"{key}{more} is in {director}'s kernel with another content, put there by somebody else; it was "
+        "left alone.",
+        f"Make the service in the panel the same as it is there, or run ipvsadm -D {service_words(key)} on "
+        f"{director}; then apply again.",
+        "not ours",
+    )
+
+
+def _applied_text(wanted: Record, walk: _Walk, director: str) -> str:
+    if not walk.planned:
+        return f"{director}'s kernel already holds revision {wanted.revision}; nothing was changed."
+    done = _steps(len(walk.done) or walk.planned)
+    return f"{director}'s kernel holds revision {wanted.revision}: {done} done and read back."
+
+
+def _unreadable(error: KernelError, walk: _Walk, director: str) -> Result:
+    """No table to show: the kernel did not let itself be read."""
+    match error:
+        case KernelUnavailable():
+            outcome, detail = Outcome.FAILED, name_of(numbers.ENOENT)
+            text = f"The kernel of {director} has no IPVS: the module ip_vs is not loaded."
+            remedy = "Load it on the director's page, or run modprobe ip_vs there."
+        case NotPermitted():
+            outcome, detail = Outcome.FAILED, name_of(numbers.EPERM)
+            text = f"The worker on {director} may not program IPVS: its process lacks CAP_NET_ADMIN."
+            remedy = "Start it by its systemd unit, which grants it; a rootless container cannot have it."
+        case HalfRead():
+            outcome, detail = Outcome.UNKNOWN if walk.planned else Outcome.FAILED, "half a table"
+            text = f"The table of {director} could not be read whole: {error}"
+            remedy = f"Find out what else programs IPVS on {director}; then apply again."
+        case _:
+            outcome, detail = Outcome.UNKNOWN, "no answer"
+            text = f"The kernel of {director} gave no answer in time."
+            remedy = "Apply again: the director reads the kernel first and does what is left."
+    return _result(outcome, walk, None, text, remedy, detail)
+
+
+def _result(
+    outcome: Outcome, walk: _Walk, held: Table | None, text: str, remedy: str = "", detail: str = ""
+) -> Result:
+    return Result(
+        outcome,
+        text,
+        remedy,
+        detail,
+        planned=walk.planned,
+        answers=(*walk.done, *walk.trouble),
+        table=held,
+    )
+
+
+def _step_out(answer: Answer) -> dict[str, str]:
+    return {"text": str(answer.step), "command": command(answer.step), "error": _said(answer)}
+
+
+def _said(answer: Answer) -> str:
+    if answer.errno == NOT_TRIED:
+        return "Not tried, because an earlier step of this service was refused."
+    return "" if answer.errno == 0 else _explain(answer).happened
+
+
+def _explain(answer: Answer) -> Explanation:
+    step = answer.step
+    subject = f"service {step.service.key}"
+    if step.backend is not None:
+        subject = f"backend {step.backend.key} of {step.service.key}"
+    return explain(answer.errno, step.operation, subject=subject)
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count} steps"

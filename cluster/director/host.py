@@ -1,0 +1,109 @@
+"""The machine around the kernel's table: its release, its IPVS modules, and loading one of them.
+
+What exists is read from this kernel's own lists, never from a list of ours: distributions differ.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cluster.director.config import Config
+from cluster.director.kernel import Kernel, KernelError
+from cluster.director.kernel.memory import MemoryKernel
+
+MODPROBE_DEADLINE_S = 15
+
+_MODULE = re.compile(r"ip_vs(_[a-z0-9_]+)?")
+_FILE = re.compile(r"/(ip_vs[a-z0-9_]*)\.ko(?:\.[a-z0-9]+)?:?(?=\s|$)")
+# Modules that are neither a scheduler nor named as an engine: the FTP helper.
+_HELPERS = frozenset({"ftp"})
+
+
+def facts(config: Config, kernel: Kernel) -> dict[str, Any]:
+    """What the panel shows of this machine. Never raises: what can't be found out is empty."""
+    try:
+        version = kernel.version()
+    except KernelError:
+        version = ""
+    found = modules(config)
+    return {
+        "kernel": os.uname().release,
+        "ipvs": version,
+        "stand_in": kernel.stand_in,
+        "hostname": socket.gethostname(),
+        "modules": [{"name": name, "state": state} for name, state in found.items()],
+        "schedulers": schedulers(found, kernel),
+    }
+
+
+def modules(config: Config) -> dict[str, str]:
+    """Every IPVS module of the running kernel: `loaded` (or built in), `loadable`, or, for ip_vs itself,
+    `missing`."""
+    tree = config.modules / os.uname().release
+    found = dict.fromkeys(_names(tree / "modules.dep"), "loadable")
+    found |= dict.fromkeys(_names(tree / "modules.builtin"), "loaded")
+    found |= dict.fromkeys(_loaded(), "loaded")
+    found.setdefault("ip_vs", "missing")
+    return dict(sorted(found.items()))
+
+
+def schedulers(found: dict[str, str], kernel: Kernel) -> list[str]:
+    """The schedulers that the kernel has or can load, by module name; of a stand-in, those it takes."""
+    if isinstance(kernel, MemoryKernel):
+        return sorted(kernel.schedulers - {"none"})
+    names = (name.removeprefix("ip_vs_") for name in found if name.startswith("ip_vs_"))
+    return sorted(name for name in names if name not in _HELPERS and not name.startswith("pe_"))
+
+
+def load_module(config: Config, name: str) -> str:
+    """Load one IPVS module of this kernel. Empty on success, else a sentence. Nothing but a module that
+    the kernel lists under an IPVS name is ever handed to modprobe."""
+    if not _MODULE.fullmatch(name):
+        return "Only IPVS modules (ip_vs and ip_vs_…) may be loaded; the request named another."
+    if modules(config).get(name, "missing") == "missing":
+        return f"The kernel {os.uname().release} of this director has no module {name}."
+    try:
+        done = subprocess.run(
+            [config.modprobe, "--", name],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=MODPROBE_DEADLINE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"Loading {name} took longer than {MODPROBE_DEADLINE_S} s and was given up."
+    except OSError as error:
+        return f"{config.modprobe} could not be started: {error.strerror}."
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        return f"modprobe could not load {name}: {said[-1] if said else f'exit status {done.returncode}'}."
+    return ""
+
+
+def _names(path: Path) -> Iterator[str]:
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return
+    for line in text.splitlines():
+        if match := _FILE.search(line.split(" ", 1)[0]):
+            yield match.group(1)
+
+
+def _loaded() -> Iterator[str]:
+    try:
+        text = Path("/proc/modules").read_text()
+    except OSError:
+        return
+    for line in text.splitlines():
+        name = line.split(" ", 1)[0]
+        if _MODULE.fullmatch(name):
+            yield name

@@ -1,0 +1,205 @@
+"""The loop: count, sign, publish. It runs on with panel and Redis down, and never lets a page look
+alive on old numbers: an error is published as an error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from cluster.director.apply import Director
+from cluster.director.journal import JournalError, Record, Sequence
+from cluster.director.kernel import KernelError
+from cluster.ipvs.formats.document import fingerprint, key_to_document
+from cluster.ipvs.state import Backend, Service, ServiceKey
+from cluster.ipvs.stats import BackendCounters, Counters, Reading, rates
+from cluster.wire.envelope import LARGEST_BODY, SigningKey
+from cluster.wire.messages import Frame, frame_key
+
+log = logging.getLogger(__name__)
+
+PERIOD_S = 2.0
+HELLO_PERIOD_S = 30.0
+FRAME_LIFETIME_S = 3600
+REDIS_DEADLINE_S = 1.5
+
+Put = Callable[[str, str], None]
+
+
+class Watch:
+    """One round each PERIOD_S in a thread of its own. `put` stores one frame or raises RedisError."""
+
+    def __init__(
+        self,
+        director: Director,
+        *,
+        key: SigningKey,
+        sequence: Sequence,
+        put: Put,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._director = director
+        self._key = key
+        self._sequence = sequence
+        self._put = put
+        self._monotonic = monotonic
+        self._previous: tuple[float, Reading] | None = None
+        self._last_hello: float | None = None
+        self._is_away = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, *, within_s: float = 5.0) -> None:
+        """Ask the loop to end and wait that long for it."""
+        self._stop.set()
+        self._thread.join(within_s)
+
+    def round(self) -> None:
+        """Read, publish the frame, then say hello and send what waits if Redis is there."""
+        name = self._director.name
+        envelope = self._signed_frame()
+        try:
+            self._put(frame_key(name), json.dumps(envelope))
+        except (redis.RedisError, OSError) as error:
+            if not self._is_away:
+                log.warning("broker away reason=%s", error)
+            self._is_away = True
+            return
+        if self._is_away:
+            log.warning("broker back")
+        self._is_away = False
+        self._say_hello()
+
+    def _loop(self) -> None:
+        due = self._monotonic()
+        while not self._stop.is_set():
+            try:
+                self.round()
+            except Exception:
+                # Whatever it was, the next round may do better; without the loop nobody would see it.
+                log.exception("watch broke")
+            due = max(due + PERIOD_S, self._monotonic())
+            self._stop.wait(due - self._monotonic())
+
+    def _say_hello(self) -> None:
+        now = self._monotonic()
+        reporter = self._director.reporter
+        if self._last_hello is not None and now - self._last_hello < HELLO_PERIOD_S:
+            if reporter.waiting():
+                reporter.flush()
+            return
+        record = self._record()
+        self._last_hello = now
+        reporter.hello(
+            cluster=record.cluster if record else "",
+            epoch=record.epoch if record else 0,
+            revision=_applied_revision(record),
+            payload={"public_key": reporter.public_key, "facts": self._director.facts()},
+        )
+
+    def _signed_frame(self) -> dict[str, str]:
+        record = self._record()
+        payload: dict[str, Any] = {
+            "services": [],
+            "fingerprint": "",
+            "revision": _applied_revision(record),
+            "epoch": record.epoch if record else 0,
+            "error": "",
+        }
+        at = self._director.clock()
+        try:
+            reading = self._director.kernel.read()
+            owned = record.owned if record else frozenset()
+            payload["fingerprint"] = fingerprint(reading.table.only(owned))
+            payload["services"] = self._services(reading, owned)
+        except KernelError as error:
+            self._previous = None
+            payload["error"] = str(error)
+        envelope = self._sign(record, at, payload)
+        if len(envelope["body"]) > LARGEST_BODY:
+            said = f"The table has {len(payload['services'])} services, too many to show live."
+            envelope = self._sign(record, at, payload | {"services": [], "error": said})
+        return envelope
+
+    def _sign(self, record: Record | None, at: float, payload: dict[str, Any]) -> dict[str, str]:
+        cluster = record.cluster if record else ""
+        frame = Frame(self._director.name, cluster, self._sequence.take(), at, PERIOD_S, payload)
+        return self._key.sign("frame", frame.to_body())
+
+    def _services(self, reading: Reading, owned: frozenset[ServiceKey]) -> list[dict[str, Any]]:
+        now = self._monotonic()
+        before, seconds = Reading(), 0.0
+        if self._previous is not None:
+            before, seconds = self._previous[1], now - self._previous[0]
+        self._previous = now, reading
+        return [_service_out(service, reading, before, seconds, owned) for service in reading.table]
+
+    def _record(self) -> Record | None:
+        try:
+            return self._director.journal.read()
+        except JournalError as error:
+            log.error("journal unreadable reason=%s", error)
+            return None
+
+
+def redis_put(broker: str) -> Put:
+    """Store frames in the broker's Redis, with deadlines that keep the loop's beat."""
+    # Kombu and redis-py name the same socket differently.
+    client = redis.Redis.from_url(
+        broker.replace("redis+socket://", "unix://", 1),
+        socket_timeout=REDIS_DEADLINE_S,
+        socket_connect_timeout=REDIS_DEADLINE_S,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+    def put(key: str, text: str) -> None:
+        client.set(key, text, ex=FRAME_LIFETIME_S)
+
+    return put
+
+
+def _applied_revision(record: Record | None) -> int:
+    return record.applied_revision if record else 0
+
+
+def _service_out(
+    service: Service, reading: Reading, before: Reading, seconds: float, owned: frozenset[ServiceKey]
+) -> dict[str, Any]:
+    key = service.key
+    totals = reading.services.get(key, Counters())
+    return key_to_document(key) | {
+        "scheduler": service.scheduler,
+        "owned": key in owned,
+        "totals": asdict(totals),
+        "rates": asdict(rates(before.services.get(key), totals, seconds=seconds)),
+        "backends": [_backend_out(key, backend, reading, before, seconds) for backend in service.backends],
+    }
+
+
+def _backend_out(
+    key: ServiceKey, backend: Backend, reading: Reading, before: Reading, seconds: float
+) -> dict[str, Any]:
+    counted = reading.backends.get((key, backend.key), BackendCounters())
+    earlier = before.backends.get((key, backend.key))
+    return {
+        "address": backend.address,
+        "port": backend.port,
+        "forwarding": backend.forwarding.word,
+        "weight": backend.weight,
+        "active": counted.active,
+        "inactive": counted.inactive,
+        "persistent": counted.persistent,
+        "totals": asdict(counted.totals),
+        "rates": asdict(rates(earlier.totals if earlier else None, counted.totals, seconds=seconds)),
+    }
