@@ -1,6 +1,7 @@
 """The command line: `python -m lab up|down|status|exec|redis|worker`."""
 
 import argparse
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from lab.door import LabError
 from lab.host import DEFAULT_DIRECTORY, attach, down, up
 from lab.layout import DIRECTORS, HUB, KINDS, NODES
+
+ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 def main() -> int:
@@ -21,6 +24,10 @@ def main() -> int:
 
 
 def _up(arguments: argparse.Namespace) -> int:
+    if arguments.attached:
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, ENDING
+        )  # they wait until the lab is up and can be ended well
     lab = up(
         arguments.dir,
         panel_public_key=arguments.panel_public_key,
@@ -32,12 +39,10 @@ def _up(arguments: argparse.Namespace) -> int:
     print(f"lab: up. Broker for the panel: {lab.celery_url}", flush=True)
     if arguments.attached:
         print("lab: it ends with this process; press Ctrl+C.", flush=True)
-        try:
-            sys.stdin.read() if not sys.stdin.isatty() else input()
-        except KeyboardInterrupt:
-            pass
-        finally:
-            lab.down()
+        # Not sooner: the lab's processes would inherit the mask, and Redis would no longer hear SIGTERM.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        signal.sigwait(ENDING)
+        lab.down()
     return 0
 
 
@@ -133,5 +138,7 @@ def _parser() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     try:
         sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
     except subprocess.SubprocessError as problem:
         sys.exit(f"lab: {problem}")

@@ -18,7 +18,7 @@ from typing import IO, Any
 from lab import guest
 from lab.checks import choose_kind, claim_cpu
 from lab.door import LabError, ask, knock
-from lab.layout import PROJECT, UNPRIVILEGED, USER_MODE_LINUX, Settings
+from lab.layout import PROJECT, RUN, UNPRIVILEGED, USER_MODE_LINUX, Settings
 
 DEFAULT_DIRECTORY = PROJECT / ".lab"
 UP_TIMEOUT_S = 90.0
@@ -41,7 +41,8 @@ class Lab:
         self.log = directory / "lab.log"
         self.redis_socket = _short(directory) / "redis/redis.sock"
         self._door = _short(directory) / "door/door.sock"
-        self._processes = [tuple(pair) for pair in record["processes"]]
+        # The launcher and process 1 of the lab's pid namespace, each with its start time.
+        self.processes: list[tuple[int, str]] = [(pid, started) for pid, started in record["processes"]]
         self._leash = leash  # closing it ends an attached lab
 
     @property
@@ -56,7 +57,7 @@ class Lab:
 
     @property
     def is_up(self) -> bool:
-        return any(_is_running(pid, started) for pid, started in self._processes)
+        return any(_is_running(pid, started) for pid, started in self.processes)
 
     def execute(
         self,
@@ -133,6 +134,10 @@ class Lab:
     def start_worker(self, director: str) -> None:
         ask(self._door, {"do": "worker", "action": "start", "director": director})
 
+    def worker_config(self, director: str) -> str:
+        """The worker's settings file, a path inside the room."""
+        return str(RUN / f"{director}.json")
+
     def worker_pid(self, director: str) -> int | None:
         """The worker's process id inside the room: `execute("hub", ["kill", "-9", str(pid)])`."""
         pid: int | None = ask(self._door, {"do": "worker", "action": "look", "director": director})["pid"]
@@ -144,11 +149,11 @@ class Lab:
             with contextlib.suppress(LabError):
                 ask(self._door, {"do": "halt"}, timeout_s=DOWN_TIMEOUT_S)
             if not self._wait_until_gone(DOWN_TIMEOUT_S):
-                for pid, started in self._processes:
+                for pid, started in self.processes:
                     if _is_running(pid, started):
                         os.kill(pid, 9)
                 if not self._wait_until_gone(DOWN_TIMEOUT_S):
-                    raise LabError(f"The lab's processes {self._processes} do not end. Look at them with ps.")
+                    raise LabError(f"The lab's processes {self.processes} do not end. Look at them with ps.")
         if self._leash:
             self._leash.close()
         _tidy(self.directory)
@@ -171,7 +176,8 @@ def up(
 ) -> Lab:
     """Bring a lab up and wait until all its nodes answer. Without a panel key no workers are started.
 
-    An attached lab ends with this process, however this process ends; any other lives until `down`.
+    An attached lab ends with this process, however it ends, or when the Lab is forgotten; any other lives
+    until `down`.
     LabUnavailable when this machine cannot have one.
     """
     kind = choose_kind(kind)
@@ -349,6 +355,8 @@ def _short(directory: Path) -> Path:
 def _lock(directory: Path) -> Iterator[None]:
     """One `up` at a time in a folder, and nobody but its owner in it: the sockets have no other lock."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (directory / "lock").exists() and any(directory.iterdir()):
+        raise LabError(f"{directory} holds something else. Give the lab a folder of its own.")
     directory.chmod(0o700)
     with open(directory / "lock", "w") as lock:
         try:

@@ -20,7 +20,7 @@ REMOTE_UP = (
 
 def namespace_of(lab: Lab) -> str:
     """The pid namespace of a lab's processes; process 1 of the lab is the second one recorded."""
-    return os.readlink(f"/proc/{lab._processes[1][0]}/ns/pid")
+    return os.readlink(f"/proc/{lab.processes[1][0]}/ns/pid")
 
 
 def processes_in(namespace: str) -> list[str]:
@@ -54,6 +54,15 @@ def test_it_says_that_no_lab_is_up(tmp_path: Path) -> None:
 def test_it_refuses_an_unknown_kind_of_room() -> None:
     with pytest.raises(LabError, match="user mode linux"):
         choose_kind("hypervisor")
+
+
+@pytest.mark.traffic
+def test_it_leaves_a_folder_with_other_things_alone(tmp_path: Path) -> None:
+    (tmp_path / "letters").touch()
+    before = tmp_path.stat().st_mode
+    with pytest.raises(LabError, match="folder of its own"):
+        up(tmp_path, panel_public_key=None)
+    assert tmp_path.stat().st_mode == before
 
 
 @pytest.mark.traffic
@@ -134,7 +143,7 @@ def test_down_leaves_nothing(tmp_path: Path) -> None:
 def test_a_killed_launcher_takes_the_lab_with_it(tmp_path: Path) -> None:
     lab = up(tmp_path, panel_public_key=None)
     namespace = namespace_of(lab)
-    os.kill(lab._processes[0][0], 9)
+    os.kill(lab.processes[0][0], 9)
     assert wait_until_empty(namespace) == []
     lab.down()
 
