@@ -24,10 +24,6 @@ def main() -> int:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    if arguments.attached:
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, ENDING
-        )  # they wait until the lab is up and can be ended well
     lab = up(
         arguments.dir,
         panel_public_key=arguments.panel_public_key,
