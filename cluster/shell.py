@@ -15,12 +15,12 @@ from cluster import access, live
 from cluster.models import Director, Sweep
 
 NAVIGATION = [
-    ("Overview", "dashboard", "overview", "o"),
-    ("Clusters", "cluster", "cluster-list", "c"),
-    ("Directors", "director", "director-list", "d"),
-    ("Services", "service", "service-list", "s"),
-    ("Jobs", "job", "job-list", "j"),
-    ("Audit", "audit", "audit-list", "a"),
+    ("Overview", "layout-dashboard", "overview", "o"),
+    ("Clusters", "topology-star-3", "cluster-list", "c"),
+    ("Directors", "server-2", "director-list", "d"),
+    ("Services", "arrows-split", "service-list", "s"),
+    ("Jobs", "list-check", "job-list", "j"),
+    ("Audit", "history", "audit-list", "a"),
 ]
 SWEEP_IS_LATE_AFTER = timedelta(seconds=30)
 
@@ -32,7 +32,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     if user is None or not user.is_authenticated or getattr(request, "htmx", False):
         return {}
     is_administrator = access.may(user, "administer")
-    entries = [*NAVIGATION, *([("People", "people", "person-list", "p")] if is_administrator else [])]
+    entries = [*NAVIGATION, *([("People", "users", "person-list", "p")] if is_administrator else [])]
     waiting = Director.objects.filter(cluster=None).count() if is_administrator else 0
     shown = {
         "nav": [_entry(request, *entry, waiting=waiting) for entry in entries],

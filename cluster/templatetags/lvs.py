@@ -1,0 +1,33 @@
+"""How numbers look in pages."""
+
+from typing import Any
+
+from django import template
+
+register = template.Library()
+
+
+@register.filter
+def rate(value: float | None) -> str:
+    """`0`, `0.5`, `12`, `3.4 k`: three figures are all that an eye compares."""
+    return _short(value or 0.0, 1000, ["", "k", "M", "G"])
+
+
+@register.filter
+def size(value: float | None) -> str:
+    """Bytes a second or in all: `0 B`, `1.5 KiB`."""
+    return _short(value or 0.0, 1024, ["B", "KiB", "MiB", "GiB", "TiB"])
+
+
+@register.filter
+def get(mapping: dict[str, Any], key: str) -> Any:
+    """The value of a key that is not a template's literal."""
+    return mapping.get(key)
+
+
+def _short(value: float, base: int, units: list[str]) -> str:
+    unit = 0
+    while value >= base and unit < len(units) - 1:
+        value, unit = value / base, unit + 1
+    digits = f"{value:.1f}" if 0 < value < 10 and value != int(value) else f"{value:.0f}"
+    return f"{digits} {units[unit]}".strip()
