@@ -6,11 +6,11 @@ Somebody else's object is not found (404). An object that may be seen but not ch
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import Http404
 
 from cluster import audit
@@ -18,6 +18,7 @@ from cluster.http import OperatorRequest, actor
 from cluster.models import Backend, Cluster, Director, Job, Revision, Role, RoleBinding, VirtualService
 
 Need = Literal["view", "operate", "administer"]
+AnyRow = TypeVar("AnyRow", bound=Model)
 User = AbstractBaseUser | AnonymousUser
 
 _RANK = {"": 0, Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMINISTRATOR: 3}
@@ -105,7 +106,7 @@ def get_revision(request: OperatorRequest, cluster_pk: int, number: int) -> Revi
     return _found(Revision.objects.filter(cluster=cluster, number=number).select_related("cluster"))
 
 
-def _found(matches: QuerySet[Any]) -> Any:
+def _found(matches: QuerySet[AnyRow]) -> AnyRow:
     found = matches.first()
     if found is None:
         raise Http404("It does not exist, or it belongs to a cluster that you have no role in.")

@@ -250,8 +250,9 @@ def _facts(report: Report) -> dict[str, Any]:
     return facts if isinstance(facts, dict) and len(json.dumps(facts)) <= LARGEST_FACTS else {}
 
 
-def _as_uuid(text: str) -> uuid.UUID | None:
+def _as_uuid(text: str) -> uuid.UUID:
+    """The run's id; for any other text the id that no run has."""
     try:
         return uuid.UUID(text)
     except ValueError:
-        return None
+        return uuid.UUID(int=0)

@@ -89,7 +89,7 @@ def client() -> redis.Redis:
     return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.5, socket_connect_timeout=0.5)
 
 
-def _believed(director: Director, text: bytes | None) -> DirectorLive:
+def _believed(director: Director, text: bytes | str | None) -> DirectorLive:
     if text is None or not director.public_key:
         return DirectorLive(director)
     try:

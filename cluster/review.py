@@ -100,8 +100,7 @@ def _missing(table: Table, director: Director) -> list[str]:
 
 
 def _view(step: Step, active: dict[tuple[str, str], int]) -> StepView:
-    kind = step.operation.split("-")[0].replace("set", "change")
-    return StepView(kind, str(step), command(step), _cost(step, active))
+    return StepView(step.kind, str(step), command(step), _cost(step, active))
 
 
 def _cost(step: Step, active: dict[tuple[str, str], int]) -> str:

@@ -66,7 +66,9 @@ class SignInRequired(LoginRequiredMiddleware):
     """As Django's, but a fragment answers with a redirect of the whole page: a sign-in form inside a
     table helps nobody."""
 
-    def handle_no_permission(self, request: HttpRequest, view_func: Any) -> HttpResponse:
+    def handle_no_permission(  # type: ignore[override]
+        self, request: HttpRequest, view_func: Any
+    ) -> HttpResponse:
         if request.htmx:  # type: ignore[attr-defined]
             response = HttpResponseClientRedirect(self.get_login_url(view_func))
             response.status_code = 401

@@ -46,5 +46,7 @@ def remove_cluster(cluster: Cluster, *, by: Actor) -> None:
 
 def _refuse_taken_name(name: str, *, except_for: Cluster | None = None) -> None:
     taken = Cluster.objects.filter(name__iexact=name)
-    if taken.exclude(pk=except_for.pk if except_for else None).exists():
+    if except_for is not None:
+        taken = taken.exclude(pk=except_for.pk)
+    if taken.exists():
         raise Rejected(Problem("name", f"There is a cluster named {name} already. Choose another name."))

@@ -268,7 +268,10 @@ def _result(
 
 
 def _step_out(answer: Answer) -> dict[str, str]:
-    return {"text": str(answer.step), "command": command(answer.step), "error": _said(answer)}
+    step = answer.step
+    status = {0: "done", NOT_TRIED: "skipped"}.get(answer.errno, "failed")
+    told = {"kind": step.kind, "text": str(step), "command": command(step)}
+    return told | {"status": status, "error": _said(answer)}
 
 
 def _said(answer: Answer) -> str:

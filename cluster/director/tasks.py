@@ -11,6 +11,6 @@ from cluster.wire.messages import ORDER_TASK
 def register(app: Celery, director: apply.Director) -> None:
     """Let the app answer to the name under which the panel sends."""
 
-    @app.task(name=ORDER_TASK)  # type: ignore[untyped-decorator]
+    @app.task(name=ORDER_TASK)
     def order(envelope: object) -> None:
         apply.take(envelope, director)

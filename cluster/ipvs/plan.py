@@ -33,9 +33,9 @@ class Step:
     before: Service | Backend | None = None
 
     @property
-    def sign(self) -> str:
-        """`+`, `~` or `-`, as in a diff."""
-        return {"add": "+", "set": "~", "remove": "-"}[self.operation.split("-")[0]]
+    def kind(self) -> str:
+        """`add`, `change` or `remove`: what a page marks with +, ~ and -."""
+        return self.operation.split("-")[0].replace("set", "change")
 
     def __str__(self) -> str:
         return _in_words(self)

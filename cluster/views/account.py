@@ -31,7 +31,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         return redirect(target)
     if form.is_bound:
         tried = request.POST.get("username", "")[:150]
-        reason = " ".join(error for errors in form.errors.values() for error in errors)
+        reason = " ".join(str(error) for errors in form.errors.values() for error in errors)
         audit.record("sign-in.refused", tried, by=actor(request), result="refused", reason=reason)
     status = 200 if not form.is_bound else 422
     return render(request, "registration/login.html", {"form": form, "next": target}, status=status)

@@ -60,7 +60,7 @@ def backend_set_weight(request: OperatorRequest, pk: int) -> HttpResponse:
         except Rejected as rejected:
             messages.error(request, str(rejected))
     else:
-        messages.error(request, " ".join(error for errors in form.errors.values() for error in errors))
+        messages.error(request, " ".join(str(error) for errors in form.errors.values() for error in errors))
     return redirect("service-detail", backend.service_id)
 
 

@@ -10,9 +10,16 @@ from cluster.actions import directors
 from cluster.actions.problems import Rejected
 from cluster.forms import ConfirmForm, EnrolForm
 from cluster.http import OperatorRequest, actor, poll
+from cluster.ipvs.rules import SCHEDULERS
 from cluster.models import Cluster, Director
 from cluster.overview import director_states
 from cluster.views.live import live_context
+
+_MODULE_WORDS = {f"ip_vs_{name}": f"scheduler: {words}" for name, words in SCHEDULERS.items()} | {
+    "ip_vs": "IPVS itself",
+    "ip_vs_ftp": "active FTP through masquerading",
+    "ip_vs_pe_sip": "persistence by SIP call id",
+}
 
 
 @require_GET
@@ -45,7 +52,10 @@ def director_facts(request: OperatorRequest, pk: int) -> HttpResponse:
 
 
 def _facts(director: Director) -> dict[str, object]:
-    modules = director.facts.get("modules", [])
+    modules = [
+        entry | {"words": _MODULE_WORDS.get(entry.get("name", ""), "")}
+        for entry in director.facts.get("modules", [])
+    ]
     return {"director": director, "state": director_states([director])[0], "modules": modules}
 
 

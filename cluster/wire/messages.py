@@ -111,8 +111,9 @@ class Report(_Message):
 
     HELLO: `payload` is `{"public_key", "facts"}`, sent at start and every 30 s; `run` is empty.
     STARTED: the order was taken. FINISHED: `payload` is `{"outcome", "text", "remedy", "detail", "bug",
-    "planned", "steps": [{"text", "command", "error"}], "table": document of owned services, "owned": [key],
-    "facts"}`. `sequence` rises with every report of one director, for ever: older ones are ignored."""
+    "planned", "steps": [{"kind", "text", "command", "status", "error"}], "table": document of owned services,
+    "owned": [key], "facts"}`. `sequence` rises with every report of one director, for ever; older
+    ones are ignored."""
 
     event: Event
     run: str
