@@ -4,11 +4,13 @@ import secrets
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import auth
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import resolve_url
 from django_htmx.http import HttpResponseClientRedirect
 
 from lvsadmin.logs import current_request_id
@@ -70,7 +72,10 @@ class SignInRequired(LoginRequiredMiddleware):
         self, request: HttpRequest, view_func: Any
     ) -> HttpResponse:
         if request.htmx:  # type: ignore[attr-defined]
-            response = HttpResponseClientRedirect(self.get_login_url(view_func))
+            came_from = request.htmx.current_url_abs_path or "/"  # type: ignore[attr-defined]
+            response = HttpResponseClientRedirect(
+                f"{resolve_url(self.get_login_url(view_func))}?{urlencode({'next': came_from})}"
+            )
             response.status_code = 401
             return response
         return super().handle_no_permission(request, view_func)

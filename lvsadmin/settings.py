@@ -1,6 +1,5 @@
 """All settings, read from the environment. docs/operating.md lists the variables."""
 
-import sys
 from pathlib import Path
 
 from lvsadmin import env
@@ -151,8 +150,8 @@ TIME_ZONE = "UTC"
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-# Hashed names need `collectstatic`; the tests and `make run` serve the folder itself.
-if not DEBUG and "pytest" not in sys.modules:
+# Hashed names need `collectstatic`; in development the folder itself is served.
+if not DEBUG:
     STORAGES = {"staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"}}
 
 LOGGING = {

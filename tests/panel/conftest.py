@@ -1,0 +1,211 @@
+"""People, a cluster with a service, and a director that signs what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import pytest
+import redis as redis_py
+from django.contrib.auth.models import User
+from django.test import Client
+from kombu.exceptions import OperationalError
+
+from cluster import jobs, live
+from cluster.actions import backends, changes, clusters, directors, services
+from cluster.audit import Actor
+from cluster.desired import draft_table
+from cluster.ipvs.formats.document import fingerprint
+from cluster.models import Backend, Cluster, Director, Job, Role, RoleBinding, Run, VirtualService
+from cluster.wire.envelope import SigningKey
+from cluster.wire.messages import Event, Frame, Report, frame_key
+
+ANN = Actor("ann", "192.0.2.1", "request-1")
+
+
+class FakeRedis:
+    """Keeps what frames were set; `is_up = False` makes every call fail as a dead Redis does."""
+
+    def __init__(self) -> None:
+        self.is_up = True
+        self.values: dict[str, str] = {}
+
+    def ping(self) -> bool:
+        self._refuse_when_down()
+        return True
+
+    def mget(self, keys: list[str]) -> list[str | None]:
+        self._refuse_when_down()
+        return [self.values.get(key) for key in keys]
+
+    def _refuse_when_down(self) -> None:
+        if not self.is_up:
+            raise redis_py.ConnectionError("Connection refused")
+
+
+class TalkingDirector:
+    """A director's mouth: it signs hellos, reports and frames with its own key."""
+
+    def __init__(self, name: str, redis: FakeRedis) -> None:
+        self.name, self.redis = name, redis
+        self.key = SigningKey(os.urandom(32))
+        self.sequence = 0
+
+    def hello(self, **facts: Any) -> None:
+        payload = {"public_key": self.key.public, "facts": {"kernel": "6.1.0", "ipvs": "1.2.1", **facts}}
+        jobs.take(self.signed(Event.HELLO, payload=payload))
+
+    def signed(self, event: Event, run: Run | None = None, **changes: Any) -> dict[str, str]:
+        self.sequence += 1
+        values: dict[str, Any] = {
+            "event": event,
+            "run": str(run.uuid) if run else "",
+            "director": self.name,
+            "cluster": str(run.job.cluster.uuid) if run else "",
+            "epoch": 1,
+            "revision": run.job.revision.number if run and run.job.revision else 0,
+            "sequence": self.sequence,
+            "at": time.time(),
+            "payload": {},
+        }
+        return self.key.sign("report", Report(**(values | changes)).to_body())
+
+    def finish(self, run: Run, outcome: str = "applied", **said: Any) -> None:
+        """Say that a run ended; by default as a kernel that now holds the revision."""
+        payload = {"outcome": outcome, "text": f"{outcome}.", "remedy": "", "detail": "", "steps": []}
+        if run.job.revision:
+            table = run.job.revision.table
+            owned = [
+                {name: value for name, value in service.items() if name in ("protocol", "address", "port")}
+                for service in table["services"]
+            ]
+            payload |= {"table": table, "owned": owned}
+        jobs.take(self.signed(Event.FINISHED, run, payload=payload | said))
+
+    def frame(self, *, age_s: float = 0.0, **payload: Any) -> None:
+        said = {"services": [], "fingerprint": "", "revision": 0, "error": ""} | payload
+        self.sequence += 1
+        frame = Frame(self.name, "", self.sequence, time.time() - age_s, 2.0, said)
+        self.redis.values[frame_key(self.name)] = json.dumps(self.key.sign("frame", frame.to_body()))
+
+
+@pytest.fixture(autouse=True)
+def redis(monkeypatch: pytest.MonkeyPatch) -> FakeRedis:
+    """What live.py reads; named a stand-in, because the real one is in the traffic tests."""
+    fake = FakeRedis()
+    monkeypatch.setattr(live, "client", lambda: fake)
+    return fake
+
+
+@pytest.fixture(autouse=True)
+def sent(monkeypatch: pytest.MonkeyPatch, redis: FakeRedis) -> list[dict[str, Any]]:
+    """The orders that were published: name, args, queue."""
+    orders: list[dict[str, Any]] = []
+
+    def send_task(name: str, *, args: list[Any], queue: str, **_: Any) -> None:
+        if not redis.is_up:
+            raise OperationalError("Connection refused")
+        orders.append({"name": name, "args": args, "queue": queue})
+
+    monkeypatch.setattr(jobs.app, "send_task", send_task)
+    return orders
+
+
+@pytest.fixture
+def web(db: None) -> Cluster:
+    return clusters.create_cluster(name="web", description="", by=ANN)
+
+
+@pytest.fixture
+def other(db: None) -> Cluster:
+    """mallory's own cluster."""
+    return clusters.create_cluster(name="other", description="", by=ANN)
+
+
+@pytest.fixture
+def service(web: Cluster) -> VirtualService:
+    return services.add_service(
+        web, name="shop", protocol="tcp", address="192.168.50.10", port=80, scheduler="rr", by=ANN
+    )
+
+
+@pytest.fixture
+def backend(service: VirtualService) -> Backend:
+    return backends.add_backend(
+        service, name="", address="192.168.50.11", port=80, forwarding="masquerade", weight=1, by=ANN
+    )
+
+
+@pytest.fixture
+def talker(db: None, redis: FakeRedis) -> TalkingDirector:
+    """director1, which has announced itself."""
+    talker = TalkingDirector("director1", redis)
+    modules = [{"name": "ip_vs", "state": "loaded"}, {"name": "ip_vs_sh", "state": "loadable"}]
+    talker.hello(modules=modules, schedulers=["rr", "wrr", "sh"])
+    return talker
+
+
+@pytest.fixture
+def director(web: Cluster, talker: TalkingDirector) -> Director:
+    """director1, added to web and heard just now."""
+    director = Director.objects.get(name="director1")
+    directors.enrol_director(director, web, seen_fingerprint=director.fingerprint, by=ANN)
+    talker.frame()
+    director.refresh_from_db()
+    return director
+
+
+def apply_draft(cluster: Cluster, *, reason: str = "") -> Job:
+    seen = fingerprint(draft_table(Cluster.objects.get(pk=cluster.pk)))
+    return changes.apply(cluster, seen=seen, reason=reason, by=ANN)
+
+
+@pytest.fixture
+def job(web: Cluster, backend: Backend, director: Director) -> Job:
+    """The draft of web, applied and queued."""
+    return apply_draft(web)
+
+
+@pytest.fixture
+def run(job: Job) -> Run:
+    return job.runs.get()
+
+
+def person(name: str, role: str | None, cluster: Cluster | None = None) -> Client:
+    """A signed-in browser of a new person."""
+    user = User.objects.create_user(username=name, password="correct horse battery")
+    if role:
+        RoleBinding.objects.create(user=user, role=role, cluster=cluster)
+    client = Client()
+    client.force_login(user)
+    session = client.session
+    session["used_at"] = int(time.time())
+    session.save()
+    return client
+
+
+@pytest.fixture
+def ann(db: None) -> Client:
+    return person("ann", Role.ADMINISTRATOR)
+
+
+@pytest.fixture
+def otto(db: None) -> Client:
+    return person("otto", Role.OPERATOR)
+
+
+@pytest.fixture
+def vera(db: None) -> Client:
+    return person("vera", Role.VIEWER)
+
+
+@pytest.fixture
+def mallory(other: Cluster) -> Client:
+    return person("mallory", Role.ADMINISTRATOR, other)
+
+
+@pytest.fixture
+def nobody(db: None) -> Client:
+    return person("nobody", None)

@@ -1,0 +1,137 @@
+"""Every URL, every role, in one's own cluster and in somebody else's."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from django.urls import get_resolver, reverse
+
+from cluster.models import AuditEntry, Backend, Director, Job, Run, VirtualService
+
+# name -> (method, arguments, who may). V: viewer and above, O: operator and above, C: administrator of the
+# cluster, A: administrator of everything. "all": whoever is signed in.
+MATRIX = {
+    "overview": ("get", [], "all"),
+    "cluster-list": ("get", [], "all"),
+    "cluster-new": ("get", [], "A"),
+    "cluster-detail": ("get", ["cluster"], "V"),
+    "cluster-edit": ("get", ["cluster"], "C"),
+    "cluster-remove": ("get", ["cluster"], "C"),
+    "cluster-review": ("get", ["cluster"], "V"),
+    "cluster-review POST": ("post", ["cluster"], "O"),
+    "live": ("get", ["cluster"], "V"),
+    "live-table": ("get", ["cluster"], "V"),
+    "revision-list": ("get", ["cluster"], "V"),
+    "revision-detail": ("get", ["cluster", "revision"], "V"),
+    "service-new": ("get", ["cluster"], "O"),
+    "service-list": ("get", [], "all"),
+    "service-detail": ("get", ["service"], "V"),
+    "service-edit": ("get", ["service"], "O"),
+    "service-remove": ("get", ["service"], "O"),
+    "backend-new": ("get", ["service"], "O"),
+    "backend-edit": ("get", ["backend"], "O"),
+    "backend-set-weight": ("post", ["backend"], "O"),
+    "backend-remove": ("get", ["backend"], "O"),
+    "director-list": ("get", [], "all"),
+    "director-detail": ("get", ["director"], "V"),
+    "director-facts": ("get", ["director"], "V"),
+    "director-enrol": ("get", ["director"], "A"),
+    "director-release": ("get", ["director"], "C"),
+    "director-load-module": ("post", ["director"], "O"),
+    "job-list": ("get", [], "all"),
+    "job-detail": ("get", ["job"], "V"),
+    "job-live": ("get", ["job"], "V"),
+    "job-again": ("post", ["job"], "O"),
+    "audit-list": ("get", [], "all"),
+    "audit-detail": ("get", ["audit"], "V"),
+    "person-list": ("get", [], "A"),
+    "person-new": ("get", [], "A"),
+    "person-set-role": ("get", ["user"], "A"),
+    "person-set-active": ("post", ["user"], "A"),
+    "person-reset-password": ("post", ["user"], "A"),
+    "account": ("get", [], "all"),
+    "token-new": ("post", [], "all"),
+    "token-revoke": ("post", ["token"], "all"),
+    "logout": ("post", [], "all"),
+}
+PUBLIC = {"login", "healthz"}
+WITH_TOKEN = {"api-clusters", "api-cluster-live"}
+ALLOWED = {"ann": "VOAC", "otto": "VO", "vera": "V", "mallory": "", "nobody": ""}
+
+
+@pytest.fixture
+def numbers(run: Run, backend: Backend, service: VirtualService, director: Director) -> dict[str, int]:
+    entry = AuditEntry.objects.filter(cluster="web").first()
+    assert entry is not None
+    return {
+        "cluster": service.cluster_id,
+        "service": service.pk,
+        "backend": backend.pk,
+        "director": director.pk,
+        "job": run.job_id,
+        "revision": 1,
+        "audit": entry.sequence,
+        "user": 10_000,
+        "token": 10_000,
+    }
+
+
+def test_every_url_is_in_the_matrix() -> None:
+    names = set(get_resolver().reverse_dict.keys())
+    assert {name for name in names if isinstance(name, str)} == (
+        {name.split()[0] for name in MATRIX} | PUBLIC | WITH_TOKEN
+    )
+
+
+@pytest.mark.parametrize("who", ALLOWED)
+@pytest.mark.parametrize("name", MATRIX)
+def test_a_page_opens_for_whom_it_should_alone(
+    name: str, who: str, numbers: dict[str, int], request: pytest.FixtureRequest
+) -> None:
+    client: Client = request.getfixturevalue(who)
+    method, needed, allowed = MATRIX[name]
+    url = reverse(name.split()[0], args=[numbers[noun] for noun in needed])
+    status = getattr(client, method)(url).status_code
+    if allowed == "all" or allowed in ALLOWED[who]:
+        # 404 is right where the matrix names a person who does not exist: the right was there.
+        assert status in (200, 286, 302) or (needed == ["user"] and status == 404)
+    else:
+        assert status in (403, 404)
+        if who in ("mallory", "nobody") and needed and needed != ["user"] and allowed != "A":
+            assert status == 404, "what is not yours must not even be seen to exist"
+
+
+@pytest.mark.parametrize("name", [name for name in MATRIX if name.split()[0] not in PUBLIC])
+def test_a_stranger_is_sent_to_the_sign_in_page(name: str, numbers: dict[str, int]) -> None:
+    method, needed, _ = MATRIX[name]
+    response = getattr(Client(), method)(reverse(name.split()[0], args=[numbers[noun] for noun in needed]))
+    assert response.status_code == 302 and response["Location"].startswith("/sign-in/")
+
+
+def test_a_fragment_answers_a_stranger_with_a_redirect_of_the_whole_page(job: Job) -> None:
+    response = Client().get(reverse("job-live", args=[job.pk]), headers={"HX-Request": "true"})
+    assert response.status_code == 401 and response["HX-Redirect"].startswith("/sign-in/")
+
+
+def test_a_refusal_says_which_role_is_needed_and_is_written_down(vera: Client, job: Job) -> None:
+    response = vera.post(reverse("cluster-review", args=[job.cluster_id]), {"seen": "x"})
+    assert response.status_code == 403
+    assert "needs the role operator" in response.content.decode()
+    entry = AuditEntry.objects.first()
+    assert entry and (entry.actor, entry.action, entry.result) == ("vera", "access.refused", "refused")
+
+
+@pytest.mark.parametrize("name", [name for name, (method, _, _) in MATRIX.items() if method == "get"])
+def test_no_get_changes_anything(name: str, numbers: dict[str, int], ann: Client) -> None:
+    before = (AuditEntry.objects.count(), Job.objects.count(), Backend.objects.get().weight)
+    ann.get(reverse(name.split()[0], args=[numbers[noun] for noun in MATRIX[name][1]]))
+    assert (AuditEntry.objects.count(), Job.objects.count(), Backend.objects.get().weight) == before
+
+
+def test_a_revoked_role_is_gone_at_the_next_click(vera: Client, service: VirtualService) -> None:
+    url = reverse("service-detail", args=[service.pk])
+    assert vera.get(url).status_code == 200
+    from django.contrib.auth.models import User
+
+    User.objects.get(username="vera").role_bindings.all().delete()
+    assert vera.get(url).status_code == 404

@@ -1,0 +1,203 @@
+"""Each verb writes what it says, with exactly one audit entry, or nothing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from cluster import audit
+from cluster.actions import backends, changes, clusters, directors, people, services
+from cluster.actions.problems import Rejected
+from cluster.models import AuditEntry, Backend, Cluster, Director, Job, Revision, Role, Run, VirtualService
+from tests.panel.conftest import ANN, TalkingDirector, apply_draft
+
+SERVICE = {"name": "", "protocol": "tcp", "address": "192.168.50.20", "port": 443, "scheduler": "rr"}
+BACKEND = {"name": "", "address": "192.168.50.12", "port": 80, "forwarding": "masquerade", "weight": 1}
+
+
+def _writes_one_entry(action: str, do: Callable[[], Any]) -> AuditEntry:
+    before = AuditEntry.objects.count()
+    do()
+    assert AuditEntry.objects.count() == before + 1
+    entry = AuditEntry.objects.first()
+    assert entry is not None and entry.action == action and entry.actor in ("ann", "panel")
+    return entry
+
+
+def test_clusters(db: None, web: Cluster) -> None:
+    _writes_one_entry("cluster.create", lambda: clusters.create_cluster(name="b", description="", by=ANN))
+    entry = _writes_one_entry(
+        "cluster.edit", lambda: clusters.edit_cluster(web, name="shop", description="x", by=ANN)
+    )
+    assert entry.before == {"name": "web", "description": ""}
+    assert entry.after == {"name": "shop", "description": "x"}
+    _writes_one_entry("cluster.remove", lambda: clusters.remove_cluster(web, by=ANN))
+    assert not Cluster.objects.filter(name="shop").exists()
+
+
+def test_services(web: Cluster, service: VirtualService, backend: Backend) -> None:
+    _writes_one_entry("service.add", lambda: services.add_service(web, **SERVICE, by=ANN))
+    entry = _writes_one_entry(
+        "service.edit",
+        lambda: services.edit_service(
+            service,
+            seen_version=1,
+            **{**SERVICE, "address": "192.168.50.10", "port": 80, "scheduler": "wrr"},
+            by=ANN,
+        ),
+    )
+    assert entry.before and entry.before["scheduler"] == "rr"
+    service.refresh_from_db()
+    assert (service.scheduler, service.version) == ("wrr", 2)
+    entry = _writes_one_entry("service.remove", lambda: services.remove_service(service, by=ANN))
+    assert entry.before and entry.before["backends"] == ["192.168.50.11:80"]
+
+
+def test_backends(service: VirtualService, backend: Backend) -> None:
+    _writes_one_entry("backend.add", lambda: backends.add_backend(service, **BACKEND, by=ANN))
+    changed = {**BACKEND, "address": "192.168.50.11", "weight": 4}
+    _writes_one_entry(
+        "backend.edit", lambda: backends.edit_backend(backend, seen_version=1, **changed, by=ANN)
+    )
+    entry = _writes_one_entry(
+        "backend.set-weight", lambda: backends.set_weight(backend, seen_version=2, weight=9, by=ANN)
+    )
+    assert (entry.before, entry.after) == ({"weight": 4}, {"weight": 9})
+    _writes_one_entry("backend.remove", lambda: backends.remove_backend(backend, by=ANN))
+
+
+def test_directors(web: Cluster, talker: TalkingDirector) -> None:
+    director = Director.objects.get()
+    _writes_one_entry(
+        "director.enrol",
+        lambda: directors.enrol_director(director, web, seen_fingerprint=director.fingerprint, by=ANN),
+    )
+    director.refresh_from_db()
+    _writes_one_entry(
+        "director.load-module", lambda: directors.load_module(director, module="ip_vs_sh", by=ANN)
+    )
+    _writes_one_entry("director.release", lambda: directors.release_director(director, by=ANN))
+    assert Run.objects.get().status == "cancelled"
+
+
+def test_people(db: None, web: Cluster) -> None:
+    _writes_one_entry(
+        "person.add",
+        lambda: people.add_person(username="root1", role=Role.ADMINISTRATOR, cluster=None, by=ANN),
+    )
+    user, password = people.add_person(username="new", role=Role.VIEWER, cluster=None, by=ANN)
+    assert user.check_password(password)
+    _writes_one_entry(
+        "person.set-role", lambda: people.set_role(user, role=Role.OPERATOR, cluster=web, by=ANN)
+    )
+    assert [str(binding) for binding in user.role_bindings.all()] == ["new: operator of web"]
+    _writes_one_entry("person.close", lambda: people.set_active(user, active=False, by=ANN))
+    _writes_one_entry("person.reset-password", lambda: people.reset_password(user, by=ANN))
+    _writes_one_entry(
+        "account.set-password", lambda: people.set_own_password(user, "a long new word", by=ANN)
+    )
+    _writes_one_entry("token.create", lambda: people.create_token(user, name="t", by=ANN))
+    _writes_one_entry("token.revoke", lambda: people.revoke_token(user, user.api_tokens.get().pk, by=ANN))
+
+
+def test_apply_makes_a_revision_a_job_and_a_run(web: Cluster, backend: Backend, director: Director) -> None:
+    entry = _writes_one_entry("cluster.apply", lambda: apply_draft(web, reason="peak"))
+    assert entry.reason == "peak"
+    revision = Revision.objects.get()
+    assert (revision.number, revision.author_name) == (1, "ann")
+    assert Job.objects.get().runs.get().director == director
+
+
+def test_a_second_apply_of_the_same_draft_makes_no_second_revision(
+    web: Cluster, backend: Backend, director: Director
+) -> None:
+    apply_draft(web)
+    apply_draft(web)
+    assert Revision.objects.count() == 1 and Job.objects.count() == 2
+
+
+def test_a_newer_apply_supersedes_the_runs_that_have_not_ended(
+    web: Cluster, backend: Backend, run: Run
+) -> None:
+    backends.set_weight(backend, seen_version=1, weight=5, by=ANN)
+    newer = apply_draft(web)
+    run.refresh_from_db()
+    assert run.status == "superseded" and newer.runs.get().status == "queued"
+
+
+def test_an_apply_of_another_draft_than_was_reviewed_is_rejected(
+    web: Cluster, backend: Backend, director: Director
+) -> None:
+    with pytest.raises(Rejected, match="has changed since you opened this review"):
+        changes.apply(web, seen="0" * 64, reason="", by=ANN)
+    assert not Revision.objects.exists()
+
+
+def test_an_apply_without_a_director_is_rejected(web: Cluster, backend: Backend) -> None:
+    with pytest.raises(Rejected, match="has no director yet"):
+        apply_draft(web)
+
+
+def test_another_try_goes_to_the_directors_that_failed(run: Run, talker: TalkingDirector, job: Job) -> None:
+    talker.finish(run, "failed")
+    again = changes.apply_again(job, by=ANN)
+    assert again.revision == job.revision and again.runs.get().director == run.director
+    with pytest.raises(Rejected, match="needs another try"):
+        changes.apply_again(again, by=ANN)
+
+
+def test_a_cluster_with_directors_cannot_be_removed(web: Cluster, director: Director) -> None:
+    with pytest.raises(Rejected, match="still has directors"):
+        clusters.remove_cluster(web, by=ANN)
+
+
+def test_a_director_that_announces_another_key_is_not_enrolled(web: Cluster, talker: TalkingDirector) -> None:
+    with pytest.raises(Rejected, match="announces another key now"):
+        directors.enrol_director(Director.objects.get(), web, seen_fingerprint="SHA256:seen", by=ANN)
+
+
+def test_a_director_that_joins_later_gets_the_newest_revision(web: Cluster, job: Job, redis: Any) -> None:
+    TalkingDirector("director2", redis).hello()
+    second = Director.objects.get(name="director2")
+    joined = directors.enrol_director(second, web, seen_fingerprint=second.fingerprint, by=ANN)
+    assert joined is not None and joined.revision == job.revision
+    assert [run.director for run in joined.runs.all()] == [second]
+
+
+def test_the_loser_of_two_edits_is_told_and_nothing_is_overwritten(backend: Backend) -> None:
+    mine = Backend.objects.get()
+    backends.set_weight(backend, seen_version=1, weight=7, by=audit.Actor("otto"))
+    with pytest.raises(
+        Rejected, match="otto has changed it since you opened this form. It now says: weight 7"
+    ):
+        backends.set_weight(mine, seen_version=1, weight=3, by=ANN)
+    assert Backend.objects.get().weight == 7
+
+
+def test_the_last_administrator_cannot_be_lost(db: None) -> None:
+    user, _ = people.add_person(username="only", role=Role.ADMINISTRATOR, cluster=None, by=ANN)
+    with pytest.raises(Rejected, match="the last administrator"):
+        people.set_active(user, active=False, by=ANN)
+    with pytest.raises(Rejected, match="the last administrator"):
+        people.set_role(user, role=Role.VIEWER, cluster=None, by=ANN)
+    assert User.objects.get().is_active
+
+
+def test_a_service_that_its_backends_would_not_fit_is_not_saved(
+    service: VirtualService, backend: Backend
+) -> None:
+    changed = {**SERVICE, "address": "fd00:50::10", "port": 80}
+    with pytest.raises(Rejected, match="192.168.50.11:80 would not fit"):
+        services.edit_service(service, seen_version=1, **changed, by=ANN)
+    service.refresh_from_db()
+    assert service.address == "192.168.50.10"
+
+
+def test_a_rolled_back_action_leaves_no_audit_entry(service: VirtualService, backend: Backend) -> None:
+    before = AuditEntry.objects.count()
+    with pytest.raises(Rejected):
+        backends.add_backend(service, **{**BACKEND, "address": "192.168.50.11"}, by=ANN)
+    assert AuditEntry.objects.count() == before

@@ -1,0 +1,311 @@
+"""Forms keep what was typed and say what is wrong; pages say what is true, also when little is."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from cluster import jobs
+from cluster.actions import backends
+from cluster.models import ApiToken, Backend, Cluster, Director, Job, Run, VirtualService
+from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft
+
+GOOD_SERVICE = {"address": "192.168.50.20", "port": "80", "protocol": "tcp", "scheduler": "rr", "name": ""}
+GOOD_BACKEND = {"address": "192.168.50.12", "port": "80", "forwarding": "direct", "weight": "1", "name": ""}
+
+
+def _text(response: Any) -> str:
+    """The words of a page as a reader sees them."""
+    return re.sub(r"\s+", " ", response.content.decode().replace("&#x27;", "'"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"address": "192.168.50.300"}, "“192.168.50.300” is not an IP address"),
+        ({"address": "fe80::1%eth0"}, "is not an IP address"),
+        ({"address": "224.0.0.1"}, "not the address of one host"),
+        ({"address": "0.0.0.0"}, "means “any address”"),
+        ({"address": "fe80::1"}, "link-local"),
+        ({"address": ""}, "required"),
+        ({"port": "0"}, "between 1 and 65535"),
+        ({"port": "65536"}, "between 1 and 65535"),
+        ({"port": "http"}, "must be a whole number"),
+        ({"protocol": "icmp"}, "Select a valid choice"),
+        ({"scheduler": "none"}, "Select a valid choice"),
+        ({"address": "192.168.50.10"}, "web has TCP 192.168.50.10:80 already"),
+    ],
+)
+def test_a_bad_service_is_a_field_error_and_the_typed_values_stay(
+    otto: Client, service: VirtualService, changed: dict[str, str], said: str
+) -> None:
+    typed = GOOD_SERVICE | {"name": "typed by hand"} | changed
+    response = otto.post(reverse("service-new", args=[service.cluster_id]), typed)
+    page = _text(response)
+    assert response.status_code == 200 and said in page and 'value="typed by hand"' in page
+    assert next(iter(response.context["form"].errors)) in changed
+    assert VirtualService.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"address": "fd00:50::11"}, "is IPv6, but the service is IPv4"),
+        ({"address": "127.0.0.1", "port": "8080", "forwarding": "masquerade"}, "is the director itself"),
+        ({"address": "192.168.50.11"}, "has the backend 192.168.50.11:80 already"),
+        ({"port": "8080"}, "Direct routing cannot change the port: use 80"),
+        ({"weight": "-1"}, "between 0 and 65535"),
+        ({"weight": "65536"}, "between 0 and 65535"),
+        ({"weight": "much"}, "must be a whole number"),
+        ({"address": "192.168.50.10"}, "is the service itself"),
+    ],
+)
+def test_a_bad_backend_is_a_field_error_and_the_typed_values_stay(
+    otto: Client, backend: Backend, changed: dict[str, str], said: str
+) -> None:
+    typed = GOOD_BACKEND | {"name": "typed by hand"} | changed
+    response = otto.post(reverse("backend-new", args=[backend.service_id]), typed)
+    page = _text(response)
+    assert response.status_code == 200 and said in page and 'value="typed by hand"' in page
+    assert Backend.objects.count() == 1
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("address", ["192.168.50.30", "fd00:50:0:0::30"])
+def test_services_of_both_protocols_and_families_can_be_made(
+    otto: Client, web: Cluster, protocol: str, address: str
+) -> None:
+    typed = GOOD_SERVICE | {"protocol": protocol, "address": address}
+    assert otto.post(reverse("service-new", args=[web.pk]), typed).status_code == 302
+    assert VirtualService.objects.get().address in ("192.168.50.30", "fd00:50::30")
+
+
+def test_two_people_with_the_same_form_do_not_overwrite_each_other(otto: Client, backend: Backend) -> None:
+    backends.set_weight(backend, seen_version=1, weight=7, by=ANN)
+    typed = GOOD_BACKEND | {"address": "192.168.50.11", "weight": "3", "version": "1"}
+    response = otto.post(reverse("backend-edit", args=[backend.pk]), typed)
+    assert "ann has changed it since you opened this form" in _text(response)
+    assert 'value="3"' in _text(response) and Backend.objects.get().weight == 7
+
+
+def test_removing_wants_the_name_typed(ann: Client, service: VirtualService) -> None:
+    url = reverse("service-remove", args=[service.pk])
+    assert "exactly. Nothing was removed." in _text(ann.post(url, {"confirm": "yes"}))
+    assert VirtualService.objects.exists()
+    assert ann.post(url, {"confirm": "192.168.50.10:80"}).status_code == 302
+    assert not VirtualService.objects.exists()
+
+
+def test_the_review_says_the_plan_in_words_and_as_commands(
+    otto: Client, backend: Backend, director: Director
+) -> None:
+    page = _text(otto.get(reverse("cluster-review", args=[backend.service.cluster_id])))
+    assert "Add service TCP 192.168.50.10:80, scheduler rr." in page
+    assert "ipvsadm -A -t 192.168.50.10:80 -s rr" in page
+    assert "ipvsadm -a -t 192.168.50.10:80 -r 192.168.50.11:80 -m -w 1" in page
+
+
+def test_the_review_tells_what_a_removal_cuts(
+    otto: Client, run: Run, backend: Backend, talker: TalkingDirector
+) -> None:
+    talker.finish(run)
+    part = {"address": "192.168.50.11", "port": 80, "forwarding": "masquerade", "weight": 1, "active": 412}
+    key = {"protocol": "tcp", "address": "192.168.50.10", "port": 80, "scheduler": "rr", "owned": True}
+    talker.frame(services=[key | {"backends": [part]}])
+    backends.remove_backend(backend, by=ANN)
+    page = _text(otto.get(reverse("cluster-review", args=[run.job.cluster_id])))
+    assert "Cuts 412 established connections." in page
+
+
+def test_the_review_names_services_that_somebody_else_put_there(
+    otto: Client, backend: Backend, director: Director, talker: TalkingDirector
+) -> None:
+    key = {"protocol": "tcp", "address": "192.168.50.10", "port": 80, "scheduler": "lc", "owned": False}
+    talker.frame(services=[key | {"backends": []}])
+    page = _text(otto.get(reverse("cluster-review", args=[director.cluster_id])))
+    assert "was not put there by the panel" in page
+
+
+def test_the_review_shows_drift(otto: Client, run: Run, talker: TalkingDirector) -> None:
+    talker.finish(run)
+    talker.frame(fingerprint="something else")
+    page = _text(otto.get(reverse("cluster-review", args=[run.job.cluster_id])))
+    assert "was changed from outside" in page
+
+
+def test_applying_a_stale_review_is_refused_in_words(
+    otto: Client, backend: Backend, director: Director
+) -> None:
+    response = otto.post(
+        reverse("cluster-review", args=[director.cluster_id]), {"seen": "0" * 64, "reason": "x"}
+    )
+    assert "has changed since you opened this review" in _text(response) and not Job.objects.exists()
+
+
+def test_the_live_table_sums_directors_and_shows_its_age(
+    vera: Client, director: Director, backend: Backend, talker: TalkingDirector, redis: FakeRedis
+) -> None:
+    part = {"address": "192.168.50.11", "port": 80, "forwarding": "masquerade", "weight": 3}
+    part |= {"active": 2, "inactive": 5, "rates": {"connections": 1.5}}
+    key = {"protocol": "tcp", "address": "192.168.50.10", "port": 80, "scheduler": "wrr", "owned": True}
+    talker.frame(services=[key | {"rates": {"connections": 1.5}, "backends": [part]}])
+    response = vera.get(reverse("live", args=[director.cluster_id]))
+    page = _text(response)
+    assert "TCP 192.168.50.10:80" in page and "1.5" in page and "data-age-at=" in page
+    assert response.context["live_rows"][0].active == 2 and not response.context["live_is_stale"]
+    url = reverse("live-table", args=[director.cluster_id])
+    assert vera.get(url, {"stamp": response.context["live_stamp"]}).status_code == 204
+    talker.frame(services=[])
+    assert vera.get(url, {"stamp": response.context["live_stamp"]}).status_code == 200
+
+
+def test_old_numbers_are_marked_stale(vera: Client, director: Director, talker: TalkingDirector) -> None:
+    talker.frame(age_s=15)
+    response = vera.get(reverse("live-table", args=[director.cluster_id]))
+    assert response.context["live_is_stale"] and 'class="panel stale"' in _text(response)
+
+
+def test_a_frame_that_the_director_did_not_sign_is_not_shown(
+    vera: Client, director: Director, redis: FakeRedis
+) -> None:
+    TalkingDirector("director1", redis).frame(services=[])
+    response = vera.get(reverse("live-table", args=[director.cluster_id]))
+    assert response.context["live_at"] is None
+
+
+PAGES = ["overview", "cluster-list", "director-list", "service-list", "job-list", "audit-list"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_render_with_redis_down_and_say_so(ann: Client, run: Run, redis: FakeRedis, name: str) -> None:
+    redis.is_up = False
+    response = ann.get(reverse(name))
+    assert response.status_code == 200 and "Redis does not answer." in _text(response)
+
+
+def test_everything_of_one_cluster_renders_with_redis_down(
+    ann: Client, run: Run, redis: FakeRedis, service: VirtualService, director: Director
+) -> None:
+    redis.is_up = False
+    for name, pk in [
+        ("cluster-detail", director.cluster_id),
+        ("cluster-review", director.cluster_id),
+        ("live", director.cluster_id),
+        ("service-detail", service.pk),
+        ("director-detail", director.pk),
+        ("job-detail", run.job_id),
+    ]:
+        assert "Redis does not answer." in _text(ann.get(reverse(name, args=[pk])))
+
+
+def test_what_is_applied_while_redis_is_down_is_not_lost(
+    otto: Client, web: Cluster, backend: Backend, director: Director, redis: FakeRedis, sent: list[Any]
+) -> None:
+    redis.is_up = False
+    seen = otto.get(reverse("cluster-review", args=[web.pk])).context["review"].fingerprint
+    assert otto.post(reverse("cluster-review", args=[web.pk]), {"seen": seen}).status_code == 302
+    redis.is_up = True
+    jobs.sweep()
+    assert len(sent) == 1
+
+
+def test_a_stand_in_kernel_is_named_on_every_page(
+    ann: Client, director: Director, talker: TalkingDirector
+) -> None:
+    talker.hello(stand_in=True)
+    for name in PAGES:
+        assert "has no IPVS kernel" in _text(ann.get(reverse(name)))
+
+
+def test_a_missing_panel_worker_is_said(ann: Client) -> None:
+    assert "own worker does not run" in _text(ann.get("/"))
+    jobs.sweep()
+    assert "own worker does not run" not in _text(ann.get("/"))
+
+
+def test_a_viewer_reads_that_he_only_looks(vera: Client, service: VirtualService) -> None:
+    page = _text(vera.get(reverse("service-detail", args=[service.pk])))
+    assert "your role is viewer" in page and "This needs the role operator." in page
+
+
+def test_empty_pages_say_what_comes_next(ann: Client) -> None:
+    assert "Create the first cluster" in _text(ann.get("/"))
+    assert "No director has announced itself" in _text(ann.get(reverse("director-list")))
+    assert "No job yet" in _text(ann.get(reverse("job-list")))
+
+
+def test_lists_take_the_same_queries_for_few_and_many(
+    ann: Client, web: Cluster, backend: Backend, director: Director, django_assert_max_num_queries: Any
+) -> None:
+    for number in range(30):
+        VirtualService.objects.create(cluster=web, protocol="udp", address="192.0.2.1", port=1000 + number)
+    for number in range(5):
+        Job.objects.create(kind="load-module", cluster=web, module=f"ip_vs_{number}", author_name="ann")
+    for name in PAGES:
+        with django_assert_max_num_queries(22):
+            ann.get(reverse(name))
+
+
+def test_every_answer_carries_the_security_headers(ann: Client) -> None:
+    for path in ["/", "/nowhere/", "/sign-in/", "/audit/"]:
+        response = ann.get(path)
+        assert "default-src 'self'" in response["Content-Security-Policy"]
+        assert "object-src 'none'" in response["Content-Security-Policy"]
+        assert "unsafe" not in response["Content-Security-Policy"]
+        assert response["X-Content-Type-Options"] == "nosniff"
+        assert response["Cache-Control"] == "no-store" or "no-store" in response["Cache-Control"]
+        assert response["X-Request-Id"]
+
+
+def test_templates_hold_nothing_inline() -> None:
+    from pathlib import Path
+
+    for path in Path("templates").rglob("*.html"):
+        text = path.read_text()
+        for forbidden in ("style=", "onclick=", "hx-on", "javascript:", "<style"):
+            assert forbidden not in text, f"{forbidden} in {path}"
+        assert not re.search(r"<script(?![^>]*\bsrc=)", text), f"inline script in {path}"
+        assert not re.search(r"hx-trigger=\"[^\"]*\[", text), f"an eval filter in {path}"
+
+
+def test_the_api_answers_a_token_with_what_its_user_may_see(
+    ann: Client, mallory: Client, director: Director, service: VirtualService
+) -> None:
+    tokens = {}
+    for name, client in (("ann", ann), ("mallory", mallory)):
+        page = _text(client.post(reverse("token-new"), {"name": "script"}))
+        found = re.search(r"<code>([\w-]{40,})</code>", page)
+        assert found
+        tokens[name] = {"Authorization": f"Bearer {found[1]}"}
+    assert not ApiToken.objects.filter(digest__in=[t["Authorization"].split()[1] for t in tokens.values()])
+    stranger = Client()
+    assert stranger.get(reverse("api-clusters")).status_code == 401
+    assert stranger.get(reverse("api-clusters"), headers={"Authorization": "Bearer x"}).status_code == 401
+    mine = stranger.get(reverse("api-clusters"), headers=tokens["ann"]).json()["clusters"]
+    assert [(one["name"], one["services"]) for one in mine if one["name"] == "web"] == [("web", 1)]
+    theirs = stranger.get(reverse("api-clusters"), headers=tokens["mallory"]).json()["clusters"]
+    assert [one["name"] for one in theirs] == ["other"]
+    url = reverse("api-cluster-live", args=[director.cluster_id])
+    assert stranger.get(url, headers=tokens["ann"]).json()["redis_is_up"] is True
+    assert stranger.get(url, headers=tokens["mallory"]).status_code == 404
+
+
+def test_loading_a_module_makes_a_job_for_that_director(otto: Client, director: Director) -> None:
+    url = reverse("director-load-module", args=[director.pk])
+    response = otto.post(url, {"module": "ip_vs_sh"})
+    assert response.status_code == 302 and Job.objects.get().title == "Load module ip_vs_sh"
+    otto.post(url, {"module": "rootkit"})
+    assert Job.objects.count() == 1
+    assert "not among the modules" in _text(otto.get(reverse("director-detail", args=[director.pk])))
+
+
+def test_a_revision_reads_like_ipvsadm(
+    vera: Client, web: Cluster, backend: Backend, director: Director
+) -> None:
+    apply_draft(web)
+    page = _text(vera.get(reverse("revision-detail", args=[web.pk, 1])))
+    assert "-A -t 192.168.50.10:80 -s rr" in page
