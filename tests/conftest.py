@@ -1,3 +1,3 @@
-"""What every kind of test shares: the lab's fixtures."""
+"""What every kind of test shares: the lab, the whole stack, and a browser."""
 
-pytest_plugins = ["lab.pytest_plugin"]
+pytest_plugins = ["lab.pytest_plugin", "tests.browser.plugin"]
