@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
@@ -52,7 +52,8 @@ class _Message:
     """Reading and writing of the dataclasses below: known fields, right types, nothing else."""
 
     def to_body(self) -> dict[str, Any]:
-        return asdict(self)  # type: ignore[call-overload, no-any-return]
+        """The fields by name. Shallow: `asdict` copies every counter of a frame, for a second at 10,000."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
