@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import redis
@@ -20,7 +20,7 @@ from cluster.director.journal import JournalError, Record, Sequence
 from cluster.director.kernel import KernelError
 from cluster.ipvs.formats.document import fingerprint, key_to_document
 from cluster.ipvs.state import Backend, Service, ServiceKey
-from cluster.ipvs.stats import BackendCounters, Counters, Reading, rates
+from cluster.ipvs.stats import BackendCounters, Counters, Rates, Reading, rates
 from cluster.wire.envelope import LARGEST_BODY, SigningKey
 from cluster.wire.messages import Frame, frame_key
 
@@ -30,6 +30,9 @@ PERIOD_S = 2.0
 HELLO_PERIOD_S = 30.0
 FRAME_LIFETIME_S = 3600
 REDIS_DEADLINE_S = 1.5
+
+# Written out once: dataclasses.asdict takes half a second of each round at 10,000 backends.
+_COUNTERS = tuple(f.name for f in fields(Counters))
 
 Put = Callable[[str, str], None]
 
@@ -84,12 +87,15 @@ class Watch:
     def _loop(self) -> None:
         due = self._monotonic()
         while not self._stop.is_set():
+            began = self._monotonic()
             try:
                 self.round()
             except Exception:
                 # Whatever it was, the next round may do better; without the loop nobody would see it.
                 log.exception("watch broke")
-            due = max(due + PERIOD_S, self._monotonic())
+            # A round that takes long must leave half of the time to the thread that takes orders.
+            now = self._monotonic()
+            due = max(due + PERIOD_S, now + (now - began))
             self._stop.wait(due - self._monotonic())
 
     def _say_hello(self) -> None:
@@ -181,8 +187,8 @@ def _service_out(
     return key_to_document(key) | {
         "scheduler": service.scheduler,
         "owned": key in owned,
-        "totals": asdict(totals),
-        "rates": asdict(rates(before.services.get(key), totals, seconds=seconds)),
+        "totals": _numbers(totals),
+        "rates": _numbers(rates(before.services.get(key), totals, seconds=seconds)),
         "backends": [_backend_out(key, backend, reading, before, seconds) for backend in service.backends],
     }
 
@@ -200,6 +206,10 @@ def _backend_out(
         "active": counted.active,
         "inactive": counted.inactive,
         "persistent": counted.persistent,
-        "totals": asdict(counted.totals),
-        "rates": asdict(rates(earlier.totals if earlier else None, counted.totals, seconds=seconds)),
+        "totals": _numbers(counted.totals),
+        "rates": _numbers(rates(earlier.totals if earlier else None, counted.totals, seconds=seconds)),
     }
+
+
+def _numbers(counted: Counters | Rates) -> dict[str, float]:
+    return {name: getattr(counted, name) for name in _COUNTERS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from cluster.ipvs.state import (
@@ -16,6 +17,9 @@ from cluster.ipvs.state import (
     Tunnel,
     TunnelKind,
 )
+
+# Whole tables are slow to draw; the suite must stay short enough to be run at every save.
+few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 _numbers = st.integers(1, 4)
 _ports = st.sampled_from([0, 53, 80, 65535])

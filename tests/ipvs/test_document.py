@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from tables import keys, tables
+from tables import few, keys, tables
 
 from cluster.ipvs.formats.document import (
     fingerprint,
@@ -19,16 +19,19 @@ from cluster.ipvs.formats.document import (
 from cluster.ipvs.state import ServiceKey, Table
 
 
+@few
 @given(tables)
 def test_a_table_survives_the_document(table: Table) -> None:
     assert from_document(json.loads(json.dumps(to_document(table)))) == table
 
 
+@few
 @given(keys)
 def test_a_key_survives_the_document(key: ServiceKey) -> None:
     assert key_from_document(json.loads(json.dumps(key_to_document(key)))) == key
 
 
+@few
 @given(tables, tables)
 def test_fingerprints_are_equal_exactly_where_tables_are(one: Table, other: Table) -> None:
     assert (fingerprint(one) == fingerprint(other)) == (one == other)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import tables
+from tables import few, tables
 
 from cluster.director.kernel.memory import MemoryKernel
 from cluster.ipvs.plan import Operation, plan
@@ -14,6 +14,7 @@ from cluster.ipvs.state import Backend, Forwarding, Protocol, Service, ServiceKe
 KEY = ServiceKey(Protocol.TCP, "192.0.2.1", 80)
 
 
+@few
 @given(tables, tables)
 def test_the_kernel_ends_in_the_wanted_table(actual: Table, wanted: Table) -> None:
     kernel = MemoryKernel(actual)
@@ -22,6 +23,7 @@ def test_the_kernel_ends_in_the_wanted_table(actual: Table, wanted: Table) -> No
     assert kernel.read().table == wanted
 
 
+@few
 @given(tables, tables, st.randoms(use_true_random=False))
 def test_no_step_touches_a_service_of_somebody_else(actual: Table, wanted: Table, dice) -> None:  # type: ignore[no-untyped-def]
     owned = frozenset(key for key in sorted(actual.keys) if dice.random() < 0.5)
@@ -37,6 +39,7 @@ def test_no_step_touches_a_service_of_somebody_else(actual: Table, wanted: Table
     assert set(made.foreign) == foreign - wanted.keys
 
 
+@few
 @given(tables, tables)
 def test_adding_comes_before_removing_and_setting_is_never_removing(actual: Table, wanted: Table) -> None:
     steps = plan(actual, wanted, owned=actual.keys).steps
@@ -51,6 +54,7 @@ def test_adding_comes_before_removing_and_setting_is_never_removing(actual: Tabl
     assert is_removal == sorted(is_removal)
 
 
+@few
 @given(tables, tables)
 def test_stopping_anywhere_and_planning_again_ends_in_the_same_table(actual: Table, wanted: Table) -> None:
     steps = plan(actual, wanted, owned=actual.keys).steps
@@ -62,6 +66,7 @@ def test_stopping_anywhere_and_planning_again_ends_in_the_same_table(actual: Tab
         assert kernel.read().table == wanted
 
 
+@few
 @given(tables)
 def test_nothing_is_planned_where_nothing_differs(table: Table) -> None:
     assert plan(table, table, owned=frozenset()).is_empty
