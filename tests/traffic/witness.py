@@ -47,10 +47,20 @@ def saved(lab: Lab, director: str) -> list[str]:
     return sorted(done.stdout.splitlines())
 
 
-def packets(lab: Lab, director: str, vip: str = VIP) -> tuple[int, int]:
-    """Incoming and outgoing packets of the service on `vip`, once the counters have settled."""
+def packets(lab: Lab, director: str) -> tuple[int, int]:
+    """Incoming and outgoing packets of the service on the VIP, once the counters have settled."""
+    _, incoming, outgoing = _counters(lab, director)
+    return incoming, outgoing
+
+
+def connections(lab: Lab, director: str) -> int:
+    """All connections of the service on the VIP, once the counters have settled."""
+    return _counters(lab, director)[0]
+
+
+def _counters(lab: Lab, director: str) -> tuple[int, int, int]:
     time.sleep(COUNTERS_LAG_S)
     text = lab.execute(director, ["ipvsadm", "-Ln", "--stats", "--exact"]).stdout
-    line = next(line for line in text.splitlines() if vip in line)
-    _, incoming, outgoing = (int(number) for number in line.split()[2:5])
-    return incoming, outgoing
+    line = next(line for line in text.splitlines() if VIP in line)
+    conns, incoming, outgoing = (int(number) for number in line.split()[2:5])
+    return conns, incoming, outgoing
