@@ -14,7 +14,8 @@ from cluster.review import has_drifted
 
 @dataclass(frozen=True)
 class DirectorState:
-    """`presence`: online, away, unknown. `sync`: in sync, pending, drift, or failed (the newest run did)."""
+    """`presence`: online, away, unknown. `sync`: in sync, pending, drift, failed (the newest run did), or
+    unknown, because nobody has heard lately what the kernel holds."""
 
     director: Director
     one: live.DirectorLive
@@ -45,7 +46,7 @@ class ClusterState:
         words = {state.sync for state in self.directors}
         if any(state.presence == "away" for state in self.directors):
             return "away"
-        for word in ("failed", "drift", "pending"):
+        for word in ("failed", "drift", "pending", "unknown"):
             if word in words:
                 return word
         return "draft" if self.draft_is_ahead else "in sync"
@@ -92,6 +93,8 @@ def _sync(one: live.DirectorLive, newest: int, *, failed: bool) -> str:
         return "failed"
     if one.director.applied_revision < newest:
         return "pending"
+    if one.is_stale:
+        return "unknown"
     return "drift" if has_drifted(one) else "in sync"
 
 

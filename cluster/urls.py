@@ -19,8 +19,10 @@ from cluster.views import (
 # /clusters/…
 cluster_urls = [
     path("", clusters.cluster_list, name="cluster-list"),
+    path("table/", clusters.cluster_table, name="cluster-table"),
     path("new/", clusters.cluster_new, name="cluster-new"),
     path("<int:pk>/", clusters.cluster_detail, name="cluster-detail"),
+    path("<int:pk>/directors/", clusters.cluster_directors, name="cluster-directors"),
     path("<int:pk>/edit/", clusters.cluster_edit, name="cluster-edit"),
     path("<int:pk>/remove/", clusters.cluster_remove, name="cluster-remove"),
     path("<int:pk>/review/", clusters.cluster_review, name="cluster-review"),
@@ -46,6 +48,7 @@ service_urls = [
 # /directors/…
 director_urls = [
     path("", directors.director_list, name="director-list"),
+    path("table/", directors.director_table, name="director-table"),
     path("<int:pk>/", directors.director_detail, name="director-detail"),
     path("<int:pk>/facts/", directors.director_facts, name="director-facts"),
     path("<int:pk>/enrol/", directors.director_enrol, name="director-enrol"),

@@ -4,6 +4,7 @@
 # Arguments: the interpreter, the folder of the project, the file with the room's settings.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
 mount -t proc proc /proc
+echo lab > /proc/sys/kernel/hostname
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev 2>/dev/null
 mkdir -p /dev/shm /dev/pts

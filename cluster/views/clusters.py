@@ -9,7 +9,7 @@ from cluster import access
 from cluster.actions import changes, clusters
 from cluster.actions.problems import Rejected
 from cluster.forms import ApplyForm, ClusterForm, ConfirmForm
-from cluster.http import OperatorRequest, actor
+from cluster.http import OperatorRequest, actor, poll
 from cluster.ipvs.formats.document import from_document
 from cluster.ipvs.formats.ipvsadm import save
 from cluster.overview import cluster_state, cluster_states
@@ -20,6 +20,13 @@ from cluster.review import review
 def cluster_list(request: OperatorRequest) -> HttpResponse:
     states = cluster_states(access.visible_clusters(request.user))
     return render(request, "cluster/cluster_list.html", {"clusters": states})
+
+
+@poll
+@require_GET
+def cluster_table(request: OperatorRequest) -> HttpResponse:
+    states = cluster_states(access.visible_clusters(request.user))
+    return render(request, "cluster/_cluster_table.html", {"clusters": states})
 
 
 @require_http_methods(["GET", "POST"])
@@ -48,6 +55,18 @@ def cluster_detail(request: OperatorRequest, pk: int) -> HttpResponse:
         "may_administer": access.may(request.user, "administer", cluster),
     }
     return render(request, "cluster/cluster_detail.html", context)
+
+
+@poll
+@require_GET
+def cluster_directors(request: OperatorRequest, pk: int) -> HttpResponse:
+    cluster = access.get_cluster(request, pk, needs="view")
+    context = {
+        "cluster": cluster,
+        "state": cluster_state(cluster),
+        "may_administer": access.may(request.user, "administer", cluster),
+    }
+    return render(request, "cluster/_cluster_directors.html", context)
 
 
 @require_http_methods(["GET", "POST"])

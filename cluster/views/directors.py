@@ -24,10 +24,21 @@ _MODULE_WORDS = {f"ip_vs_{name}": f"scheduler: {words}" for name, words in SCHED
 
 @require_GET
 def director_list(request: OperatorRequest) -> HttpResponse:
+    return render(request, "cluster/director_list.html", _directors(request))
+
+
+@poll
+@require_GET
+def director_table(request: OperatorRequest) -> HttpResponse:
+    return render(request, "cluster/_directors.html", _directors(request))
+
+
+def _directors(request: OperatorRequest) -> dict[str, object]:
     mine = Director.objects.filter(cluster__in=access.visible_clusters(request.user))
-    waiting = Director.objects.filter(cluster=None) if access.may(request.user, "administer") else []
+    is_administrator = access.may(request.user, "administer")
+    waiting = Director.objects.filter(cluster=None) if is_administrator else []
     states = director_states(list(mine.select_related("cluster")))
-    return render(request, "cluster/director_list.html", {"states": states, "waiting": waiting})
+    return {"states": states, "waiting": waiting, "is_administrator": is_administrator}
 
 
 @require_GET

@@ -30,6 +30,9 @@ def live_table(request: OperatorRequest, pk: int) -> HttpResponse:
     director = cluster.directors.filter(pk=page_number(request.GET.get("director"))).first()
     service = cluster.services.filter(pk=page_number(request.GET.get("service"))).first()
     context = live_context(cluster, director=director, service=service)
+    if not context["live_redis_is_up"]:
+        # The page keeps the numbers that it has, and app.js marks them as old.
+        return HttpResponse(status=503)
     if request.GET.get("stamp") == context["live_stamp"]:
         return not_modified()
     return render(request, "cluster/_live_table.html", context)

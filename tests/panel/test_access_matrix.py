@@ -13,6 +13,8 @@ from cluster.models import AuditEntry, Backend, Director, Job, Run, VirtualServi
 MATRIX = {
     "overview": ("get", [], "all"),
     "cluster-list": ("get", [], "all"),
+    "cluster-table": ("get", [], "all"),
+    "cluster-directors": ("get", ["cluster"], "V"),
     "cluster-new": ("get", [], "A"),
     "cluster-detail": ("get", ["cluster"], "V"),
     "cluster-edit": ("get", ["cluster"], "C"),
@@ -33,6 +35,7 @@ MATRIX = {
     "backend-set-weight": ("post", ["backend"], "O"),
     "backend-remove": ("get", ["backend"], "O"),
     "director-list": ("get", [], "all"),
+    "director-table": ("get", [], "all"),
     "director-detail": ("get", ["director"], "V"),
     "director-facts": ("get", ["director"], "V"),
     "director-enrol": ("get", ["director"], "A"),

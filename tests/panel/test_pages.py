@@ -11,7 +11,9 @@ from django.urls import reverse
 
 from cluster import jobs
 from cluster.actions import backends
+from cluster.ipvs.formats.document import fingerprint
 from cluster.models import ApiToken, Backend, Cluster, Director, Job, Run, VirtualService
+from cluster.review import reported_table
 from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft
 
 GOOD_SERVICE = {"address": "192.168.50.20", "port": "80", "protocol": "tcp", "scheduler": "rr", "name": ""}
@@ -167,6 +169,25 @@ def test_old_numbers_are_marked_stale(vera: Client, director: Director, talker: 
     talker.frame(age_s=15)
     response = vera.get(reverse("live-table", args=[director.cluster_id]))
     assert response.context["live_is_stale"] and 'class="panel stale"' in _text(response)
+
+
+def test_with_redis_down_the_page_keeps_the_numbers_that_it_has(
+    vera: Client, director: Director, redis: FakeRedis
+) -> None:
+    redis.is_up = False
+    assert vera.get(reverse("live-table", args=[director.cluster_id])).status_code == 503
+
+
+def test_nothing_is_green_when_nobody_can_tell(
+    ann: Client, run: Run, talker: TalkingDirector, redis: FakeRedis
+) -> None:
+    talker.finish(run)
+    director = Director.objects.get()
+    talker.frame(fingerprint=fingerprint(reported_table(director)))
+    assert "in sync" in _text(ann.get(reverse("cluster-list")))
+    redis.is_up = False
+    for name in ("cluster-list", "director-list"):
+        assert "in sync" not in _text(ann.get(reverse(name)))
 
 
 def test_a_frame_that_the_director_did_not_sign_is_not_shown(

@@ -189,3 +189,38 @@ def test_a_change_from_outside_is_shown_as_drift_and_put_right(day: Operator, la
     expect(day.page.locator("#review-director1")).to_contain_text("was changed from outside")
     day.apply("faults", reason="put it right")
     assert saved(lab, "director1") == wanted
+
+
+_UNLOAD_IPVS = """
+echo /bin/false >/proc/sys/kernel/modprobe
+for module in $(grep -o '^ip_vs_[a-z0-9_]*' /proc/modules) ip_vs; do rmmod $module || exit 1; done
+"""
+
+
+def test_a_missing_module_fails_the_job_with_that_sentence_and_the_page_mends_it(
+    day: Operator, lab: Lab
+) -> None:
+    day.remove_service(SERVICE)
+    day.apply("faults", reason="make room for rmmod")
+    done = lab.execute("hub", ["sh", "-c", _UNLOAD_IPVS])
+    assert done.returncode == 0, done.stderr
+    try:
+        day.add_service("faults", VIP, 80)
+        day.add_backends("192.168.50.11", port=80)
+        day.send("faults")
+        for director in DIRECTORS:
+            day.expect_run(director, "failed")
+        expect(day.page.get_by_text("has no IPVS: the module ip_vs is not loaded.").first).to_be_visible()
+        expect(day.page.get_by_text("Load it on the director's page").first).to_be_visible()
+        job = day.page.url.removeprefix(day.stack.url)
+        day.page.get_by_role("link", name="director1", exact=True).click()
+        row = day.page.get_by_role("row").filter(has=day.page.get_by_text("ip_vs", exact=True))
+        row.get_by_role("button", name="Load").click()
+        day.expect_run("director1", "verified")
+    finally:
+        lab.execute("hub", ["sh", "-c", "echo /sbin/modprobe >/proc/sys/kernel/modprobe"])
+    day.open(job)
+    day.click("Try again")
+    for director in DIRECTORS:
+        day.expect_run(director, "verified")
+    assert servers(ask(lab, 2)) == {"real1": 2}
