@@ -1,6 +1,7 @@
-"""A lab for tests: `room` is brought up once per session in a temporary folder and taken down at the end.
+"""For tests: `room`, a lab alone, and `stack`, the whole product with a lab of its own; each once a session.
 
-tests/conftest.py loads it with `pytest_plugins = ["lab.pytest_plugin"]`.
+tests/conftest.py loads it with `pytest_plugins = ["lab.pytest_plugin"]`. Where there can be no lab the tests
+fail with the reason: a skipped test would look like a kernel that was asked.
 """
 
 import base64
@@ -8,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import Lab, LabUnavailable, up
+from lab import Lab, up
+from lab.stack import Stack
 
 # The first key pair of RFC 8032, section 7.1: tests may sign as the panel with it.
 PANEL_PRIVATE_KEY = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
@@ -24,9 +26,13 @@ def panel_public_key() -> str:
 @pytest.fixture(scope="session")
 def room(tmp_path_factory: pytest.TempPathFactory, panel_public_key: str) -> Iterator[Lab]:
     """A running lab. It ends with the test process, even a killed one."""
-    try:
-        lab = up(tmp_path_factory.mktemp("lab"), panel_public_key=panel_public_key, attached=True)
-    except LabUnavailable as problem:
-        pytest.skip(str(problem))
+    lab = up(tmp_path_factory.mktemp("lab"), panel_public_key=panel_public_key, attached=True)
     yield lab
     lab.down()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """LVS Admin as it runs, on a free port; `stack.lab` is its lab. It ends with the test process too."""
+    with Stack(tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
