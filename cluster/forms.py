@@ -9,6 +9,7 @@ from django.contrib.auth.forms import PasswordChangeForm
 from django.db.models import QuerySet
 from django.forms.renderers import TemplatesSetting
 
+from cluster.actions import backends, services
 from cluster.actions.problems import Rejected
 from cluster.ipvs.rules import LARGEST_WEIGHT
 from cluster.ipvs.state import canonical_address
@@ -100,30 +101,150 @@ class ServiceForm(PanelForm):
     protocol = forms.ChoiceField(choices=VirtualService.PROTOCOLS, initial="tcp")
     address = AddressField(
         label="Virtual address",
+        required=False,
         help_text="The address that clients use, on an interface of the active director.",
     )
-    port = _port()
+    port = _port(required=False)
+    mark = forms.IntegerField(
+        label="Firewall mark",
+        required=False,
+        min_value=1,
+        max_value=0xFFFFFFFF,
+        help_text="Packets that iptables has marked with this number, instead of an address.",
+    )
+    family = forms.ChoiceField(
+        label="Family of the mark", choices=[("4", "IPv4"), ("6", "IPv6")], initial="4", required=False
+    )
     scheduler = forms.ChoiceField(
         choices=VirtualService.SCHEDULER_CHOICES,
         initial="rr",
         help_text="How the next backend is chosen. The review tells where the kernel module is missing.",
     )
+    persistence_s = forms.IntegerField(
+        label="Persistence, seconds",
+        required=False,
+        min_value=1,
+        max_value=31 * 86400,
+        help_text="A client stays with its backend until this long after its last connection. Empty: off.",
+    )
+    persistence_prefix = forms.IntegerField(
+        label="Clients share by prefix",
+        required=False,
+        min_value=1,
+        max_value=128,
+        help_text="24 keeps a whole /24 on one backend. Empty: each client alone.",
+    )
+    persistence_engine = forms.ChoiceField(
+        label="Persistence by", required=False, choices=[("", "client address"), ("sip", "SIP call id")]
+    )
+    flags = forms.TypedMultipleChoiceField(
+        label="Options",
+        required=False,
+        coerce=int,
+        choices=[
+            (4, "One packet: schedule each UDP packet anew"),
+            (8, "flag-1: with sh and mh, fall back to another backend when the chosen one has weight 0"),
+            (16, "flag-2: with sh and mh, hash the client's port as well"),
+            (32, "flag-3"),
+        ],
+        widget=forms.CheckboxSelectMultiple,
+    )
     version = forms.IntegerField(widget=forms.HiddenInput, required=False)
+
+    MORE = ("mark", "family", "persistence_s", "persistence_prefix", "persistence_engine", "flags")
+
+    @classmethod
+    def initial_of(cls, service: VirtualService) -> dict[str, Any]:
+        """What an edit form shows of a service."""
+        shown = {name: getattr(service, name) for name in (*services.NAMES, "version")}
+        shown["flags"] = [bit for bit in (4, 8, 16, 32) if service.flags & bit]
+        if service.is_marked:
+            shown |= {"family": "6" if ":" in service.address else "4", "address": "", "port": None}
+        return shown | ({} if service.mark else {"mark": None})
+
+    @property
+    def more_is_open(self) -> bool:
+        """Whether the folded part holds something that is set or wrong."""
+        shown = any(self[name].value() not in (None, "", [], "4") for name in self.MORE)
+        return shown or any(name in self.errors for name in self.MORE)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("protocol") == "firewall-mark":
+            if not cleaned.get("mark") and "mark" not in self.errors:
+                self.add_error("mark", "Give the mark that iptables sets, from 1 on.")
+            cleaned |= {"address": "::" if cleaned.get("family") == "6" else "0.0.0.0", "port": 0}
+        else:
+            for name in ("address", "port"):
+                if cleaned.get(name) in (None, "") and name not in self.errors:
+                    self.add_error(name, "This field is required.")
+            cleaned["mark"] = 0
+        cleaned["flags"] = sum(cleaned.get("flags") or [])
+        return cleaned
+
+    def said(self) -> services.ServiceFields:
+        """The cleaned values as the actions take them."""
+        return services.ServiceFields(**{name: self.cleaned_data[name] for name in services.NAMES})
 
 
 class BackendForm(PanelForm):
     name = forms.CharField(max_length=64, required=False, help_text="For people, such as the host's name.")
     address = AddressField(help_text="The backend's own address, reachable from the directors.")
-    port = _port(help_text="Direct routing cannot change it; masquerade can.")
+    port = _port(help_text="Only masquerade can use another port than the service.")
     forwarding = forms.ChoiceField(
         choices=Backend.FORWARDINGS,
         initial="masquerade",
         widget=forms.RadioSelect,
         help_text="Masquerade: the director is the backend's gateway. Direct routing: the backend holds the"
-        " virtual address on its loopback, with ARP suppressed, and answers the client itself.",
+        " virtual address on its loopback, with ARP suppressed, and answers the client itself. Tunnel: the"
+        " same, through other networks.",
     )
     weight = _weight()
+    upper = forms.IntegerField(
+        label="Upper threshold",
+        required=False,
+        min_value=0,
+        max_value=0xFFFFFFFF,
+        help_text="No new connections from this many on. 0: no limit.",
+    )
+    lower = forms.IntegerField(
+        label="Lower threshold",
+        required=False,
+        min_value=0,
+        max_value=0xFFFFFFFF,
+        help_text="New ones again below this many. 0: below three quarters of the upper.",
+    )
+    tunnel = forms.ChoiceField(label="Encapsulation", choices=Backend.TUNNELS, initial="ipip", required=False)
+    tunnel_port = forms.IntegerField(
+        label="GUE port", required=False, min_value=0, max_value=65535, help_text="For GUE alone."
+    )
+    tunnel_checksum = forms.TypedChoiceField(
+        label="Checksum of GUE and GRE", choices=Backend.CHECKSUMS, coerce=int, initial=0, required=False
+    )
     version = forms.IntegerField(widget=forms.HiddenInput, required=False)
+
+    MORE = ("upper", "lower", "tunnel", "tunnel_port", "tunnel_checksum")
+
+    @classmethod
+    def initial_of(cls, backend: Backend) -> dict[str, Any]:
+        """What an edit form shows of a backend."""
+        return {name: getattr(backend, name) for name in (*backends.NAMES, "version")}
+
+    @property
+    def more_is_open(self) -> bool:
+        """Whether the folded part holds something that is set or wrong."""
+        shown = any(str(self[name].value() or "0") not in ("0", "ipip") for name in self.MORE)
+        return (
+            shown or any(name in self.errors for name in self.MORE) or self["forwarding"].value() == "tunnel"
+        )
+
+    def said(self) -> backends.BackendFields:
+        """The cleaned values as the actions take them; nothing typed means none."""
+        empty: dict[str, Any] = {"upper": 0, "lower": 0, "tunnel": "ipip", "tunnel_port": 0}
+        empty["tunnel_checksum"] = 0
+        said: dict[str, Any] = {name: self.cleaned_data[name] or empty.get(name) for name in backends.NAMES}
+        said |= {"name": self.cleaned_data["name"], "weight": self.cleaned_data["weight"]}
+        return backends.BackendFields(**said)
 
 
 class WeightForm(PanelForm):

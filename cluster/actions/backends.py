@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, fields
+
 from django.db import transaction
 
 from cluster import audit, desired
@@ -10,17 +12,30 @@ from cluster.audit import Actor
 from cluster.ipvs.rules import Problem, backend_problems
 from cluster.models import Backend, VirtualService
 
-NAMES = ("name", "address", "port", "forwarding", "weight")
+
+@dataclass(frozen=True)
+class BackendFields:
+    """What operators say of a backend; the columns of Backend with the same names."""
+
+    address: str
+    port: int
+    forwarding: str = "masquerade"
+    weight: int = 1
+    name: str = ""
+    upper: int = 0
+    lower: int = 0
+    tunnel: str = "ipip"
+    tunnel_port: int = 0
+    tunnel_checksum: int = 0
+
+
+NAMES = tuple(field.name for field in fields(BackendFields))
 
 
 @transaction.atomic
-def add_backend(
-    service: VirtualService, *, name: str, address: str, port: int, forwarding: str, weight: int, by: Actor
-) -> Backend:
+def add_backend(service: VirtualService, said: BackendFields, *, by: Actor) -> Backend:
     """Add a backend to the draft. Rejected where a rule or another backend of the service forbids it."""
-    backend = Backend(
-        service=service, name=name, address=address, port=port, forwarding=forwarding, weight=weight
-    )
+    backend = Backend(service=service, **asdict(said))
     _judge(backend)
     backend.changed_by = by.name
     backend.save()
@@ -31,21 +46,11 @@ def add_backend(
 
 
 @transaction.atomic
-def edit_backend(
-    backend: Backend,
-    *,
-    seen_version: int,
-    name: str,
-    address: str,
-    port: int,
-    forwarding: str,
-    weight: int,
-    by: Actor,
-) -> None:
+def edit_backend(backend: Backend, said: BackendFields, *, seen_version: int, by: Actor) -> None:
     """Change a backend of the draft."""
     before = values(backend, NAMES)
-    backend.name, backend.address, backend.port = name, address, port
-    backend.forwarding, backend.weight = forwarding, weight
+    for name, value in asdict(said).items():
+        setattr(backend, name, value)
     _judge(backend)
     save_if_unchanged(backend, seen_version=seen_version, names=NAMES, by=by.name)
     _record_edit("backend.edit", backend, before, by)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, fields
+
 from django.db import transaction
 
 from cluster import audit, desired
@@ -10,17 +12,30 @@ from cluster.audit import Actor
 from cluster.ipvs.rules import Problem, backend_problems, service_problems
 from cluster.models import Cluster, VirtualService
 
-NAMES = ("name", "protocol", "address", "port", "scheduler")
+
+@dataclass(frozen=True)
+class ServiceFields:
+    """What operators say of a service; the columns of VirtualService with the same names."""
+
+    protocol: str
+    address: str
+    port: int
+    scheduler: str = "rr"
+    name: str = ""
+    mark: int = 0
+    flags: int = 0
+    persistence_s: int | None = None
+    persistence_prefix: int | None = None
+    persistence_engine: str = ""
+
+
+NAMES = tuple(field.name for field in fields(ServiceFields))
 
 
 @transaction.atomic
-def add_service(
-    cluster: Cluster, *, name: str, protocol: str, address: str, port: int, scheduler: str, by: Actor
-) -> VirtualService:
+def add_service(cluster: Cluster, said: ServiceFields, *, by: Actor) -> VirtualService:
     """Add a service to the draft. Rejected where a rule or another service of the cluster forbids it."""
-    service = VirtualService(
-        cluster=cluster, name=name, protocol=protocol, address=address, port=port, scheduler=scheduler
-    )
+    service = VirtualService(cluster=cluster, **asdict(said))
     _judge(service)
     service.changed_by = by.name
     service.save()
@@ -29,21 +44,11 @@ def add_service(
 
 
 @transaction.atomic
-def edit_service(
-    service: VirtualService,
-    *,
-    seen_version: int,
-    name: str,
-    protocol: str,
-    address: str,
-    port: int,
-    scheduler: str,
-    by: Actor,
-) -> None:
+def edit_service(service: VirtualService, said: ServiceFields, *, seen_version: int, by: Actor) -> None:
     """Change a service of the draft; its backends have to fit the new address and port as well."""
     before = values(service, NAMES)
-    service.name, service.scheduler = name, scheduler
-    service.protocol, service.address, service.port = protocol, address, port
+    for name, value in asdict(said).items():
+        setattr(service, name, value)
     _judge(service)
     _judge_backends(service)
     save_if_unchanged(service, seen_version=seen_version, names=NAMES, by=by.name)
@@ -63,11 +68,16 @@ def remove_service(service: VirtualService, *, by: Actor) -> None:
 def _judge(service: VirtualService) -> None:
     problems = list(service_problems(desired.service_value(service, with_backends=False)))
     same = VirtualService.objects.filter(
-        cluster=service.cluster, protocol=service.protocol, address=service.address, port=service.port
+        cluster=service.cluster,
+        protocol=service.protocol,
+        address=service.address,
+        port=service.port,
+        mark=service.mark,
     )
     if same.exclude(pk=service.pk).exists():
-        text = f"{service.cluster} has {service} already. Edit that one, or choose another address or port."
-        problems.append(Problem("address", text))
+        field = "mark" if service.is_marked else "address"
+        text = f"{service.cluster} has {service} already. Edit that one, or choose another {field}."
+        problems.append(Problem(field, text))
     if problems:
         raise Rejected(*problems)
 

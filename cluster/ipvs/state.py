@@ -205,6 +205,17 @@ def canonical_address(text: str) -> str:
     return str(address)
 
 
+def netmask_of(prefix: int) -> int:
+    """The IPv4 mask of a prefix length as a number: 24 gives 0xFFFFFF00."""
+    return (0xFFFFFFFF << (32 - prefix)) & 0xFFFFFFFF
+
+
+def prefix_of(netmask: int) -> int | None:
+    """The prefix length of an IPv4 mask; None for a mask with holes, which the kernel takes as well."""
+    prefix = netmask.bit_count()
+    return prefix if netmask == netmask_of(prefix) else None
+
+
 def endpoint(address: str, port: int) -> str:
     """`192.0.2.1:80` or `[2001:db8::1]:80`."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

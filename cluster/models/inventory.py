@@ -61,41 +61,71 @@ class Director(models.Model):
 
 
 class VirtualService(models.Model):
-    """An address and port that clients use."""
+    """An address and port that clients use, or a firewall mark.
 
-    PROTOCOLS = [("tcp", "TCP"), ("udp", "UDP")]
+    With a mark the address is 0.0.0.0 or ::, for the family is part of the identity, and the port is 0.
+    `persistence_s` empty means not persistent; `persistence_prefix` groups clients by network, and empty
+    means each client alone."""
+
+    PROTOCOLS = [("tcp", "TCP"), ("udp", "UDP"), ("sctp", "SCTP"), ("firewall-mark", "Firewall mark")]
     SCHEDULER_CHOICES = [(name, f"{name} ({words})") for name, words in SCHEDULERS.items()]
 
     cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="services")
     name = models.CharField(max_length=64, blank=True)
-    protocol = models.CharField(max_length=3, choices=PROTOCOLS, default="tcp")
+    protocol = models.CharField(max_length=16, choices=PROTOCOLS, default="tcp")
     address = models.GenericIPAddressField()
     port = models.PositiveIntegerField()
+    mark = models.PositiveBigIntegerField(default=0)
     scheduler = models.CharField(max_length=15, choices=SCHEDULER_CHOICES, default="rr")
+    flags = models.PositiveSmallIntegerField(default=0)
+    persistence_s = models.PositiveIntegerField(null=True, blank=True)
+    persistence_prefix = models.PositiveSmallIntegerField(null=True, blank=True)
+    persistence_engine = models.CharField(max_length=16, blank=True)
     version = models.PositiveIntegerField(default=1)
     changed_by = models.CharField(max_length=150, blank=True)
     changed_at = models.DateTimeField(auto_now=True)
 
     class Meta:
-        ordering = ["address", "port", "protocol"]
+        ordering = ["address", "port", "protocol", "mark"]
         constraints = [
             models.UniqueConstraint(
-                fields=["cluster", "protocol", "address", "port"], name="one_service_per_address"
+                fields=["cluster", "protocol", "address", "port", "mark"], name="one_service_per_address"
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.protocol.upper()} {self.endpoint}"
+        return self.endpoint if self.is_marked else f"{self.protocol.upper()} {self.endpoint}"
+
+    @property
+    def features(self) -> list[str]:
+        """What is set beyond address and scheduler, for lists."""
+        said = []
+        if self.persistence_s is not None:
+            shared = f" by /{self.persistence_prefix}" if self.persistence_prefix else ""
+            said.append(f"persistent {self.persistence_s} s{shared}")
+        if self.persistence_engine:
+            said.append(f"by {self.persistence_engine}")
+        names = {4: "one packet", 8: "flag-1", 16: "flag-2", 32: "flag-3"}
+        return said + [name for bit, name in names.items() if self.flags & bit]
+
+    @property
+    def is_marked(self) -> bool:
+        return self.protocol == "firewall-mark"
 
     @property
     def endpoint(self) -> str:
+        """As ServiceKey says it: `192.0.2.1:80`, or `firewall mark 7`."""
+        if self.is_marked:
+            return f"firewall mark {self.mark}" + (" IPv6" if ":" in self.address else "")
         return endpoint(self.address, self.port)
 
 
 class Backend(models.Model):
     """One server behind a service."""
 
-    FORWARDINGS = [("masquerade", "Masquerade (NAT)"), ("direct", "Direct routing")]
+    FORWARDINGS = [("masquerade", "Masquerade (NAT)"), ("direct", "Direct routing"), ("tunnel", "Tunnel")]
+    TUNNELS = [("ipip", "IPIP"), ("gue", "GUE"), ("gre", "GRE")]
+    CHECKSUMS = [(0, "no checksum"), (1, "checksum"), (2, "remote checksum offload")]
 
     service = models.ForeignKey(VirtualService, models.CASCADE, related_name="backends")
     name = models.CharField(max_length=64, blank=True)
@@ -103,6 +133,11 @@ class Backend(models.Model):
     port = models.PositiveIntegerField()
     forwarding = models.CharField(max_length=10, choices=FORWARDINGS, default="masquerade")
     weight = models.PositiveIntegerField(default=1)
+    upper = models.PositiveIntegerField(default=0)
+    lower = models.PositiveIntegerField(default=0)
+    tunnel = models.CharField(max_length=4, choices=TUNNELS, default="ipip")
+    tunnel_port = models.PositiveIntegerField(default=0)
+    tunnel_checksum = models.PositiveSmallIntegerField(choices=CHECKSUMS, default=0)
     version = models.PositiveIntegerField(default=1)
     changed_by = models.CharField(max_length=150, blank=True)
     changed_at = models.DateTimeField(auto_now=True)
@@ -119,3 +154,15 @@ class Backend(models.Model):
     @property
     def endpoint(self) -> str:
         return endpoint(self.address, self.port)
+
+    @property
+    def features(self) -> list[str]:
+        """What is set beyond address, method and weight, for lists."""
+        said = []
+        if self.forwarding == "tunnel":
+            said.append(self.get_tunnel_display() + (f" port {self.tunnel_port}" if self.tunnel_port else ""))
+        if self.upper:
+            said.append(
+                f"up to {self.upper} connections" + (f", again below {self.lower}" if self.lower else "")
+            )
+        return said

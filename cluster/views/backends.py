@@ -21,8 +21,7 @@ def backend_new(request: OperatorRequest, service_pk: int) -> HttpResponse:
     form = BackendForm(request.POST or None, initial=initial)
     if form.is_valid():
         try:
-            form.cleaned_data.pop("version")
-            backend = backends.add_backend(service, **form.cleaned_data, by=actor(request))
+            backend = backends.add_backend(service, form.said(), by=actor(request))
             messages.success(request, f"{backend} is in the draft.")
             return redirect("backend-new" if "another" in request.POST else "service-detail", service.pk)
         except Rejected as rejected:
@@ -33,12 +32,11 @@ def backend_new(request: OperatorRequest, service_pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def backend_edit(request: OperatorRequest, pk: int) -> HttpResponse:
     backend = access.get_backend(request, pk, needs="operate")
-    initial = {name: getattr(backend, name) for name in (*backends.NAMES, "version")}
-    form = BackendForm(request.POST or None, initial=initial)
+    form = BackendForm(request.POST or None, initial=BackendForm.initial_of(backend))
     if form.is_valid():
-        seen = form.cleaned_data.pop("version")
+        seen = form.cleaned_data["version"] or 0
         try:
-            backends.edit_backend(backend, seen_version=seen or 0, **form.cleaned_data, by=actor(request))
+            backends.edit_backend(backend, form.said(), seen_version=seen, by=actor(request))
             messages.success(request, f"{backend} is saved in the draft.")
             return redirect("service-detail", backend.service_id)
         except Rejected as rejected:

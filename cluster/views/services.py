@@ -33,8 +33,7 @@ def service_new(request: OperatorRequest, cluster_pk: int) -> HttpResponse:
     form = ServiceForm(request.POST or None)
     if form.is_valid():
         try:
-            form.cleaned_data.pop("version")
-            service = services.add_service(cluster, **form.cleaned_data, by=actor(request))
+            service = services.add_service(cluster, form.said(), by=actor(request))
             messages.success(request, f"{service} is in the draft. Add its backends next.")
             return redirect("service-detail", service.pk)
         except Rejected as rejected:
@@ -58,12 +57,11 @@ def service_detail(request: OperatorRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def service_edit(request: OperatorRequest, pk: int) -> HttpResponse:
     service = access.get_service(request, pk, needs="operate")
-    initial = {name: getattr(service, name) for name in (*services.NAMES, "version")}
-    form = ServiceForm(request.POST or None, initial=initial)
+    form = ServiceForm(request.POST or None, initial=ServiceForm.initial_of(service))
     if form.is_valid():
-        seen = form.cleaned_data.pop("version")
+        seen = form.cleaned_data["version"] or 0
         try:
-            services.edit_service(service, seen_version=seen or 0, **form.cleaned_data, by=actor(request))
+            services.edit_service(service, form.said(), seen_version=seen, by=actor(request))
             messages.success(request, f"{service} is saved in the draft.")
             return redirect("service-detail", service.pk)
         except Rejected as rejected:

@@ -126,16 +126,13 @@ def other(db: None) -> Cluster:
 
 @pytest.fixture
 def service(web: Cluster) -> VirtualService:
-    return services.add_service(
-        web, name="shop", protocol="tcp", address="192.168.50.10", port=80, scheduler="rr", by=ANN
-    )
+    said = services.ServiceFields("tcp", "192.168.50.10", 80, name="shop")
+    return services.add_service(web, said, by=ANN)
 
 
 @pytest.fixture
 def backend(service: VirtualService) -> Backend:
-    return backends.add_backend(
-        service, name="", address="192.168.50.11", port=80, forwarding="masquerade", weight=1, by=ANN
-    )
+    return backends.add_backend(service, backends.BackendFields("192.168.50.11", 80), by=ANN)
 
 
 @pytest.fixture

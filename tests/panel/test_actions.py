@@ -14,8 +14,8 @@ from cluster.actions.problems import Rejected
 from cluster.models import AuditEntry, Backend, Cluster, Director, Job, Revision, Role, Run, VirtualService
 from tests.panel.conftest import ANN, TalkingDirector, apply_draft
 
-SERVICE = {"name": "", "protocol": "tcp", "address": "192.168.50.20", "port": 443, "scheduler": "rr"}
-BACKEND = {"name": "", "address": "192.168.50.12", "port": 80, "forwarding": "masquerade", "weight": 1}
+SERVICE = services.ServiceFields("tcp", "192.168.50.20", 443)
+BACKEND = backends.BackendFields("192.168.50.12", 80)
 
 
 def _writes_one_entry(action: str, do: Callable[[], Any]) -> AuditEntry:
@@ -39,13 +39,13 @@ def test_clusters(db: None, web: Cluster) -> None:
 
 
 def test_services(web: Cluster, service: VirtualService, backend: Backend) -> None:
-    _writes_one_entry("service.add", lambda: services.add_service(web, **SERVICE, by=ANN))
+    _writes_one_entry("service.add", lambda: services.add_service(web, SERVICE, by=ANN))
     entry = _writes_one_entry(
         "service.edit",
         lambda: services.edit_service(
             service,
+            services.ServiceFields("tcp", "192.168.50.10", 80, scheduler="wrr"),
             seen_version=1,
-            **{**SERVICE, "address": "192.168.50.10", "port": 80, "scheduler": "wrr"},
             by=ANN,
         ),
     )
@@ -57,11 +57,9 @@ def test_services(web: Cluster, service: VirtualService, backend: Backend) -> No
 
 
 def test_backends(service: VirtualService, backend: Backend) -> None:
-    _writes_one_entry("backend.add", lambda: backends.add_backend(service, **BACKEND, by=ANN))
-    changed = {**BACKEND, "address": "192.168.50.11", "weight": 4}
-    _writes_one_entry(
-        "backend.edit", lambda: backends.edit_backend(backend, seen_version=1, **changed, by=ANN)
-    )
+    _writes_one_entry("backend.add", lambda: backends.add_backend(service, BACKEND, by=ANN))
+    changed = backends.BackendFields("192.168.50.11", 80, weight=4)
+    _writes_one_entry("backend.edit", lambda: backends.edit_backend(backend, changed, seen_version=1, by=ANN))
     entry = _writes_one_entry(
         "backend.set-weight", lambda: backends.set_weight(backend, seen_version=2, weight=9, by=ANN)
     )
@@ -189,9 +187,9 @@ def test_the_last_administrator_cannot_be_lost(db: None) -> None:
 def test_a_service_that_its_backends_would_not_fit_is_not_saved(
     service: VirtualService, backend: Backend
 ) -> None:
-    changed = {**SERVICE, "address": "fd00:50::10", "port": 80}
+    changed = services.ServiceFields("tcp", "fd00:50::10", 80)
     with pytest.raises(Rejected, match="192.168.50.11:80 would not fit"):
-        services.edit_service(service, seen_version=1, **changed, by=ANN)
+        services.edit_service(service, changed, seen_version=1, by=ANN)
     service.refresh_from_db()
     assert service.address == "192.168.50.10"
 
@@ -199,5 +197,5 @@ def test_a_service_that_its_backends_would_not_fit_is_not_saved(
 def test_a_rolled_back_action_leaves_no_audit_entry(service: VirtualService, backend: Backend) -> None:
     before = AuditEntry.objects.count()
     with pytest.raises(Rejected):
-        backends.add_backend(service, **{**BACKEND, "address": "192.168.50.11"}, by=ANN)
+        backends.add_backend(service, backends.BackendFields("192.168.50.11", 80), by=ANN)
     assert AuditEntry.objects.count() == before

@@ -25,14 +25,10 @@ from cluster.audit import Actor
 from cluster.models import Cluster
 cluster, by = Cluster.objects.get(name="faults"), Actor("test")
 for number in range({MANY}):
-    service = services.add_service(
-        cluster, name="", protocol="tcp", address="192.168.50.10", port=10000 + number, scheduler="rr", by=by
-    )
+    said = services.ServiceFields("tcp", "192.168.50.10", 10000 + number)
+    service = services.add_service(cluster, said, by=by)
     for last in (11, 12, 13):
-        backends.add_backend(
-            service, name="", address=f"192.168.50.{{last}}", port=80, forwarding="masquerade", weight=1,
-            by=by,
-        )
+        backends.add_backend(service, backends.BackendFields(f"192.168.50.{{last}}", 80), by=by)
 """
 _RELEASE_ALL = "from cluster.models import Director; Director.objects.update(cluster=None)"
 _REMOVE_MANY = """
