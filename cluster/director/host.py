@@ -13,11 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
 from cluster.director.config import Config
 from cluster.director.kernel import Kernel, KernelError
 from cluster.director.kernel.memory import MemoryKernel
 
 MODPROBE_DEADLINE_S = 15
+MOST_ADDRESSES = 1000
 
 _MODULE = re.compile(r"ip_vs(_[a-z0-9_]+)?")
 _FILE = re.compile(r"/(ip_vs[a-z0-9_]*)\.ko(?:\.[a-z0-9]+)?:?(?=\s|$)")
@@ -39,7 +43,19 @@ def facts(config: Config, kernel: Kernel) -> dict[str, Any]:
         "hostname": socket.gethostname(),
         "modules": [{"name": name, "state": state} for name, state in found.items()],
         "schedulers": schedulers(found, kernel),
+        "addresses": addresses(),
     }
+
+
+def addresses() -> list[str]:
+    """The addresses on this machine's interfaces, where a virtual address has to be for packets to arrive.
+    Empty where they cannot be read; cut where there are very many."""
+    try:
+        with IPRoute() as links:
+            found = {str(message.get_attr("IFA_ADDRESS")) for message in links.get_addr()}
+    except (OSError, NetlinkError):
+        return []
+    return sorted(found)[:MOST_ADDRESSES]
 
 
 def modules(config: Config) -> dict[str, str]:

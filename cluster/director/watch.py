@@ -18,7 +18,7 @@ from redis.retry import Retry
 from cluster.director.apply import Director
 from cluster.director.journal import JournalError, Record, Sequence
 from cluster.director.kernel import KernelError
-from cluster.ipvs.formats.document import fingerprint, key_to_document
+from cluster.ipvs.formats.document import backend_to_document, fingerprint, service_to_document
 from cluster.ipvs.state import Backend, Service, ServiceKey
 from cluster.ipvs.stats import BackendCounters, Counters, Rates, Reading, rates
 from cluster.wire.envelope import LARGEST_BODY, SigningKey
@@ -184,8 +184,7 @@ def _service_out(
 ) -> dict[str, Any]:
     key = service.key
     totals = reading.services.get(key, Counters())
-    return key_to_document(key) | {
-        "scheduler": service.scheduler,
+    return service_to_document(service.header) | {
         "owned": key in owned,
         "totals": _numbers(totals),
         "rates": _numbers(rates(before.services.get(key), totals, seconds=seconds)),
@@ -198,11 +197,7 @@ def _backend_out(
 ) -> dict[str, Any]:
     counted = reading.backends.get((key, backend.key), BackendCounters())
     earlier = before.backends.get((key, backend.key))
-    return {
-        "address": backend.address,
-        "port": backend.port,
-        "forwarding": backend.forwarding.word,
-        "weight": backend.weight,
+    return backend_to_document(backend) | {
         "active": counted.active,
         "inactive": counted.inactive,
         "persistent": counted.persistent,

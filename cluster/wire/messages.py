@@ -134,9 +134,9 @@ class Report(_Message):
 class Frame(_Message):
     """Director to whoever looks: the kernel as it was at `at`.
 
-    `payload` is `{"services": [{key fields, "scheduler", "owned", "totals", "rates", "backends": [{"address",
-    "port", "forwarding", "weight", "active", "inactive", "persistent", "totals", "rates"}]}], "fingerprint",
-    "revision", "error"}`; totals and rates are `{"connections", "in_packets", "out_packets", "in_bytes",
+    `payload` is `{"services": [...], "fingerprint", "revision", "epoch", "error"}`. The services are those
+    of the table's document, so that they read back as a table; each has `"owned", "totals", "rates"` on
+    top, and each of its backends `"active", "inactive", "persistent", "totals", "rates"`; totals and rates are `{"connections", "in_packets", "out_packets", "in_bytes",
     "out_bytes"}`."""
 
     director: str

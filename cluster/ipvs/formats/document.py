@@ -25,7 +25,7 @@ VERSION = 1
 
 def to_document(table: Table) -> dict[str, Any]:
     """`{"version": 1, "services": [...]}`; equal tables give equal documents."""
-    return {"version": VERSION, "services": [_service_out(service) for service in table]}
+    return {"version": VERSION, "services": [service_to_document(service) for service in table]}
 
 
 def from_document(document: dict[str, Any]) -> Table:
@@ -64,16 +64,18 @@ def key_from_document(document: dict[str, Any]) -> ServiceKey:
     )
 
 
-def _service_out(service: Service) -> dict[str, Any]:
+def service_to_document(service: Service) -> dict[str, Any]:
+    """One service with its backends, as the table's document holds it."""
     out = key_to_document(service.key) | {"scheduler": service.scheduler}
     if service.flags:
         out["flags"] = int(service.flags)
     if held := service.persistence:
         out["persistence"] = {"timeout_s": held.timeout_s, "netmask": held.netmask, "engine": held.engine}
-    return out | {"backends": [_backend_out(backend) for backend in service.backends]}
+    return out | {"backends": [backend_to_document(backend) for backend in service.backends]}
 
 
-def _backend_out(backend: Backend) -> dict[str, Any]:
+def backend_to_document(backend: Backend) -> dict[str, Any]:
+    """One backend, as the table's document holds it."""
     out: dict[str, Any] = {
         "address": backend.address,
         "port": backend.port,
