@@ -57,9 +57,7 @@ def require(request: OperatorRequest, needs: Need, cluster: Cluster | None = Non
     role, needed = role_of(request.user, cluster) or "no role", _NEEDED_ROLE[needs]
     where = f"in {cluster}" if cluster else "for all clusters"
     reason = f"This needs the role {needed} {where}; you are signed in with {role}."
-    audit.record(
-        "access.refused", what, by=actor(request), cluster=cluster or "", result="refused", reason=reason
-    )
+    audit.record("access.refused", what, by=actor(request), cluster=cluster, result="refused", reason=reason)
     raise PermissionDenied(f"{reason} Ask an administrator if you should have it.")
 
 

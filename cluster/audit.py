@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from cluster.ipvs.formats.document import canonical_json
-from cluster.models import AuditEntry, AuditHead
+from cluster.models import AuditEntry, AuditHead, Cluster
 
 FIRST_HASH = "0" * 64
 
@@ -34,7 +34,7 @@ def record(
     target: object,
     *,
     by: Actor,
-    cluster: object = "",
+    cluster: Cluster | None = None,
     before: dict[str, Any] | None = None,
     after: dict[str, Any] | None = None,
     result: str = "done",
@@ -52,7 +52,8 @@ def record(
             request_id=by.request_id[:32],
             action=action[:40],
             target=str(target)[:200],
-            cluster=str(cluster or "")[:64],
+            cluster=cluster.name if cluster else "",
+            cluster_uuid=str(cluster.uuid) if cluster else "",
             before=before,
             after=after,
             result=result[:16],

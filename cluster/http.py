@@ -19,8 +19,7 @@ class OperatorRequest(HttpRequest):
 
 
 def actor(request: HttpRequest) -> Actor:
-    """Who is doing this, for the audit log. The address is the peer's own: a forwarded one is believed
-    only where the web server itself has put it there (gunicorn's forwarded_allow_ips)."""
+    """Who is doing this, for the audit log."""
     user = getattr(request, "user", None)
     name = user.get_username() if user is not None and user.is_authenticated else "anonymous"
     user_id = user.pk if user is not None and user.is_authenticated else None

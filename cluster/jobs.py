@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 RESEND_AFTER_S = (5, 10, 20, 40, 60)
 # A director that is there and has said nothing for this long: nobody knows how it stands.
 UNKNOWN_AFTER = timedelta(seconds=60)
+# Who waits to be added says so every 30 s; who stopped is not waiting any more.
+FORGET_WAITING_AFTER = timedelta(minutes=10)
 # Strangers can announce themselves where Redis is reachable; the list of them stays short.
 MOST_WAITING = 50
 LARGEST_FACTS = 64 * 1024
@@ -142,10 +144,14 @@ def sweep() -> None:
     open_runs = Run.objects.exclude(status__in=Run.TERMINAL).select_related("director").order_by("pk")
     due = [run for run in open_runs if _is_due(run, is_present=run.director_id in present, now=now)]
     send_all(due)
-    for run in due:
-        if run.sent_at and run.sends >= len(RESEND_AFTER_S) and now - run.queued_at > UNKNOWN_AFTER:
-            changed = Run.objects.filter(pk=run.pk, status__in=[Run.Status.SENT, Run.Status.RUNNING])
-            changed.update(status=Run.Status.UNKNOWN)
+    silent = Run.objects.filter(
+        director__in=present,
+        status__in=[Run.Status.SENT, Run.Status.RUNNING],
+        queued_at__lt=now - UNKNOWN_AFTER,
+        sends__gte=3,
+    )
+    silent.update(status=Run.Status.UNKNOWN)
+    Director.objects.filter(cluster=None, announced_at__lt=now - FORGET_WAITING_AFTER).delete()
 
 
 def _note_seen(director: Director, at: datetime) -> None:
@@ -201,9 +207,10 @@ def _take_hello(message: object, claimed: Report) -> None:
     now, facts = timezone.now(), _facts(report)
     known = Director.objects.filter(name=report.director).first()
     if known is not None and known.public_key == public:
-        Director.objects.filter(pk=known.pk).update(announced_at=now, facts=facts)
+        Director.objects.filter(pk=known.pk).update(announced_at=now, facts=facts, rival_key="")
     elif known is not None and known.cluster_id:
-        logger.warning("director %s announces another key; ignored", report.director)
+        # Reinstalled, or somebody with its name: an administrator has to look.
+        Director.objects.filter(pk=known.pk).update(rival_key=public)
     elif known is not None:
         Director.objects.filter(pk=known.pk).update(
             announced_at=now, facts=facts, public_key=public, sequence=0
@@ -245,9 +252,24 @@ def _take_finished(director: Director, report: Report) -> None:
 
 
 def _facts(report: Report) -> dict[str, Any]:
-    """What a director says of its machine, if it is an object of a bearable size."""
-    facts = report.payload.get("facts")
-    return facts if isinstance(facts, dict) and len(json.dumps(facts)) <= LARGEST_FACTS else {}
+    """What a director says of its machine, as far as it has the shape that pages count on, and how far its
+    clock is from ours."""
+    said = report.payload.get("facts")
+    if not isinstance(said, dict) or len(json.dumps(said)) > LARGEST_FACTS:
+        said = {}
+    facts = {name: str(said[name])[:200] for name in ("kernel", "ipvs", "hostname") if name in said}
+    names = {
+        name: [str(entry)[:400] for entry in said[name]]
+        for name in ("schedulers", "addresses", "notices")
+        if isinstance(said.get(name), list)
+    }
+    modules = [
+        {"name": str(entry["name"])[:64], "state": str(entry["state"])[:16]}
+        for entry in said.get("modules") or []
+        if isinstance(entry, dict) and {"name", "state"} <= entry.keys()
+    ]
+    clock = {"clock_offset_s": round(report.at - time.time(), 1)}
+    return {**facts, **names, **clock, "modules": modules, "stand_in": said.get("stand_in") is True}
 
 
 def _as_uuid(text: str) -> uuid.UUID:

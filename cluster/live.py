@@ -97,9 +97,23 @@ def _believed(director: Director, text: bytes | str | None) -> DirectorLive:
         frame = Frame.from_body(body)
     except envelope.Refused:
         return DirectorLive(director)
-    if frame.director != director.name:
+    if frame.director != director.name or not _is_readable(frame):
         return DirectorLive(director)
-    return DirectorLive(director, frame, max(0.0, time.time() - frame.at))
+    # A frame from the future is as little to be trusted as an old one: its clock is wrong.
+    return DirectorLive(director, frame, abs(time.time() - frame.at))
+
+
+def _is_readable(frame: Frame) -> bool:
+    """Whether the services of the frame have the fields that pages count on; an old or broken worker's
+    may not."""
+    try:
+        for service in frame.payload["services"]:
+            key_from_document(service)
+            for part in service["backends"]:
+                endpoint(part["address"], int(part["port"])), int(part["weight"]), int(part["active"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+    return True
 
 
 def presence(one: DirectorLive, *, redis_is_up: bool) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster import desired, live
-from cluster.ipvs.formats.document import fingerprint, from_document, key_from_document
+from cluster.ipvs.formats.document import VERSION, fingerprint, from_document, key_from_document
 from cluster.ipvs.formats.ipvsadm import command
 from cluster.ipvs.plan import Operation, Step, plan
 from cluster.ipvs.rules import table_problems
-from cluster.ipvs.state import Table
+from cluster.ipvs.state import ServiceKey, Table
 from cluster.models import Cluster, Director
 
 
@@ -50,10 +50,12 @@ class DirectorReview:
 
 @dataclass(frozen=True)
 class Review:
-    """The draft's fingerprint, the rules it breaks, and a part for each director."""
+    """The draft's fingerprint, the rules it breaks, the virtual addresses that no director has, and a part
+    for each director."""
 
     fingerprint: str
     problems: list[str]
+    homeless: list[str]
     directors: list[DirectorReview]
 
     @property
@@ -67,7 +69,7 @@ def review(cluster: Cluster) -> Review:
     answers = live.read(cluster.directors.all())
     problems = [f"{key}: {problem.text}" for key, problem in table_problems(table)]
     parts = [_part(one, table, redis_is_up=answers.redis_is_up) for one in answers.directors]
-    return Review(fingerprint(table), problems, parts)
+    return Review(fingerprint(table), problems, _homeless(table, answers.directors), parts)
 
 
 def reported_table(director: Director) -> Table:
@@ -83,20 +85,43 @@ def has_drifted(one: live.DirectorLive) -> bool:
 
 
 def _part(one: live.DirectorLive, table: Table, *, redis_is_up: bool) -> DirectorReview:
-    owned = frozenset(key_from_document(key) for key in one.director.owned)
-    # The report tells of owned services alone, so a conflict can only be seen in the live frame.
-    foreign = {live.service_label(service) for service in one.services if not service.get("owned", True)}
-    conflicts = sorted(foreign & {str(key) for key in table.keys})
-    wanted = Table(tuple(service for service in table if str(service.key) not in conflicts))
+    actual, owned = actual_table(one)
+    planned = plan(actual, table, owned=owned)
     active = live.active_connections(one)
-    steps = [_view(step, active) for step in plan(reported_table(one.director), wanted, owned=owned).steps]
-    where = live.presence(one, redis_is_up=redis_is_up)
-    return DirectorReview(one, where, steps, conflicts, _missing(table, one.director), has_drifted(one))
+    return DirectorReview(
+        one,
+        live.presence(one, redis_is_up=redis_is_up),
+        [_view(step, active) for step in planned.steps],
+        [str(key) for key in planned.conflicts],
+        _missing(table, one.director),
+        has_drifted(one),
+    )
+
+
+def actual_table(one: live.DirectorLive) -> tuple[Table, frozenset[ServiceKey]]:
+    """The kernel as the director last showed it, and which of it is ours: the fresh frame, which has all
+    services, else the last report, which has ours alone."""
+    if one.frame is not None and not one.is_stale and not one.error:
+        table = from_document({"version": VERSION, "services": one.services})
+        owned = {key_from_document(service) for service in one.services if service["owned"]}
+        return table, frozenset(owned)
+    return reported_table(one.director), frozenset(key_from_document(key) for key in one.director.owned)
 
 
 def _missing(table: Table, director: Director) -> list[str]:
     known = director.facts.get("schedulers")
     return sorted({service.scheduler for service in table} - set(known)) if known else []
+
+
+def _homeless(table: Table, directors: list[live.DirectorLive]) -> list[str]:
+    """Virtual addresses that no director has on an interface: no packet for them arrives anywhere.
+    Silent while a director has not said which addresses it has."""
+    said = [one.director.facts.get("addresses") for one in directors]
+    if not said or not all(said):
+        return []
+    held = {address for addresses in said for address in addresses}
+    wanted = {service.key.address for service in table if not service.key.mark}
+    return sorted(wanted - held)
 
 
 def _view(step: Step, active: dict[tuple[str, str], int]) -> StepView:

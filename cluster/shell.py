@@ -65,11 +65,10 @@ def _role_label(user: Any) -> str:
 
 def _banners(user: Any) -> list[dict[str, str]]:
     banners = []
-    if any(director.is_stand_in for director in Director.objects.only("facts")):
-        text = (
-            "This machine has no IPVS kernel. The directors keep their tables in memory, and no packet is"
-            " balanced."
-        )
+    stand_ins = [one.name for one in Director.objects.only("name", "facts") if one.is_stand_in]
+    if stand_ins:
+        verb = "keeps its table" if len(stand_ins) == 1 else "keep their tables"
+        text = f"No IPVS kernel: {', '.join(stand_ins[:5])} {verb} in memory. No packet is balanced there."
         banners.append({"level": "warning", "icon": "alert-triangle", "text": text})
     if not live.redis_is_up():
         text = (

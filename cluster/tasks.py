@@ -1,6 +1,7 @@
 """The panel's Celery tasks: shells over jobs.py."""
 
 from celery import shared_task
+from django.core.management import call_command
 
 from cluster import jobs
 
@@ -13,3 +14,8 @@ def report(envelope: object) -> None:
 @shared_task(name="panel.sweep")
 def sweep() -> None:
     jobs.sweep()
+
+
+@shared_task(name="panel.tidy")
+def tidy() -> None:
+    call_command("clearsessions")

@@ -1,6 +1,7 @@
 """The panel's Celery app: it sends orders and hears reports. The directors have another one."""
 
 import os
+import ssl
 
 from celery import Celery
 from celery.signals import setup_logging
@@ -14,6 +15,8 @@ app = Celery("panel")
 app.conf.update(
     # redis-py says unix://, kombu says redis+socket:// for the same thing.
     broker_url=settings.REDIS_URL.replace("unix://", "redis+socket://", 1),
+    # kombu would otherwise take any certificate.
+    broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if settings.REDIS_URL.startswith("rediss:") else None,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     broker_transport_options={
@@ -33,7 +36,10 @@ app.conf.update(
     worker_enable_remote_control=False,
     worker_send_task_events=False,
     worker_hijack_root_logger=False,
-    beat_schedule={"sweep": {"task": "panel.sweep", "schedule": 2.0, "options": {"expires": 2.0}}},
+    beat_schedule={
+        "sweep": {"task": "panel.sweep", "schedule": 2.0, "options": {"expires": 2.0}},
+        "tidy": {"task": "panel.tidy", "schedule": 6 * 3600.0},
+    },
 )
 app.autodiscover_tasks(["cluster"])
 

@@ -1,4 +1,4 @@
-"""Settings from the environment. A secret can also come from the file that NAME_FILE names."""
+"""Settings from the environment. Each can also come from the file that NAME_FILE names."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,9 @@ from django.core.exceptions import ImproperlyConfigured
 
 
 def text(name: str, default: str = "") -> str:
+    """NAME, or the text of the file that NAME_FILE names, which fails loudly where it cannot be read."""
+    if path := os.environ.get(f"{name}_FILE"):
+        return Path(path).read_text().strip()
     return os.environ.get(name, default)
 
 
@@ -29,10 +32,8 @@ def words(name: str, default: str = "") -> list[str]:
 
 def secret(name: str, *, generated_at: Path) -> str:
     """NAME, or the text of NAME_FILE, or a random one that is kept at `generated_at` (mode 0400)."""
-    if value := os.environ.get(name):
+    if value := text(name):
         return value
-    if path := os.environ.get(f"{name}_FILE"):
-        return Path(path).read_text().strip()
     try:
         descriptor = os.open(generated_at, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
     except FileExistsError:

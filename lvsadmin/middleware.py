@@ -33,6 +33,19 @@ def request_id(get_response: Respond) -> Respond:
     return middleware
 
 
+def client_address(get_response: Respond) -> Respond:
+    """Behind our own proxy, the client is the last entry of X-Forwarded-For, which the proxy added; what
+    stands before it is the client's own claim. Without a proxy the header is not looked at."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        forwarded = request.headers.get("X-Forwarded-For", "")
+        if settings.BEHIND_PROXY and forwarded:
+            request.META["REMOTE_ADDR"] = forwarded.rpartition(",")[2].strip()
+        return get_response(request)
+
+    return middleware
+
+
 def no_store(get_response: Respond) -> Respond:
     """Pages say what the network looks like; they must not lie in a shared cache."""
 

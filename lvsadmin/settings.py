@@ -14,6 +14,8 @@ SECRET_KEY = env.secret("LVSADMIN_SECRET_KEY", generated_at=DATA_DIR / "secret.k
 ALLOWED_HOSTS = env.words("LVSADMIN_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 # Behind a proxy with TLS this stays off. The demo, which has no certificate, turns it on.
 PLAIN_HTTP = env.flag("LVSADMIN_PLAIN_HTTP")
+# One proxy of ours in front, which sets X-Forwarded-For and X-Forwarded-Proto itself.
+BEHIND_PROXY = env.flag("LVSADMIN_BEHIND_PROXY")
 
 # What signs orders to the directors. docs/operating.md says how to rotate it.
 PANEL_KEY_FILE = Path(env.text("LVSADMIN_PANEL_KEY_FILE", str(DATA_DIR / "panel.key")))
@@ -34,8 +36,10 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "lvsadmin.middleware.request_id",
+    "lvsadmin.middleware.client_address",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "lvsadmin.middleware.no_store",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -126,7 +130,7 @@ if not PLAIN_HTTP:
     SECURE_SSL_REDIRECT = env.flag("LVSADMIN_SSL_REDIRECT", default=True)
     SECURE_HSTS_SECONDS = 365 * 24 * 3600
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
-    if env.flag("LVSADMIN_BEHIND_PROXY"):
+    if BEHIND_PROXY:
         SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"

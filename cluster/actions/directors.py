@@ -58,6 +58,31 @@ def release_director(director: Director, *, by: Actor) -> None:
 
 
 @transaction.atomic
+def raise_epochs(*, by: Actor) -> list[Job]:
+    """After a restored backup: directors refuse revisions lower than they have seen, unless the epoch is
+    higher. Raises it for all and queues each cluster's newest revision; the jobs."""
+    made = []
+    for cluster in Cluster.objects.all():
+        directors = list(cluster.directors.all())
+        for director in directors:
+            director.epoch = max(director.epoch + 1, int(time.time()))
+            director.save(update_fields=["epoch"])
+        audit.record("cluster.raise-epoch", cluster, by=by, cluster=cluster)
+        if directors and (revision := cluster.revisions.first()):
+            made.append(
+                jobs.queue(
+                    kind=Job.Kind.APPLY,
+                    cluster=cluster,
+                    directors=directors,
+                    by=by,
+                    reason="the panel was restored from a backup",
+                    revision=revision,
+                )
+            )
+    return made
+
+
+@transaction.atomic
 def load_module(director: Director, *, module: str, by: Actor) -> Job:
     """Queue the loading of one of the modules that the director has reported as loadable."""
     known = [entry["name"] for entry in director.facts.get("modules", []) if entry.get("state") == "loadable"]

@@ -23,7 +23,7 @@ def add_person(*, username: str, role: str, cluster: Cluster | None, by: Actor) 
     password = secrets.token_urlsafe(15)
     user = User.objects.create_user(username=username, password=password)
     RoleBinding.objects.create(user=user, role=role, cluster=cluster)
-    audit.record("person.add", username, by=by, cluster=cluster or "", after={"role": role})
+    audit.record("person.add", username, by=by, cluster=cluster, after={"role": role})
     return user, password
 
 
@@ -39,7 +39,7 @@ def set_role(user: User, *, role: str, cluster: Cluster | None, by: Actor) -> No
         "person.set-role",
         user,
         by=by,
-        cluster=cluster or "",
+        cluster=cluster,
         before={"roles": before},
         after={"roles": [str(binding)]},
     )
@@ -57,11 +57,13 @@ def set_active(user: User, *, active: bool, by: Actor) -> None:
 
 @transaction.atomic
 def reset_password(user: User, *, by: Actor) -> str:
-    """Replace the password by a random one, which is returned once. Every session of the user ends."""
+    """Replace the password by a random one, which is returned once. Every session and API token of the user
+    ends."""
     password = secrets.token_urlsafe(15)
     user.set_password(password)
     user.save(update_fields=["password"])
-    audit.record("person.reset-password", user, by=by)
+    ended, _ = user.api_tokens.all().delete()
+    audit.record("person.reset-password", user, by=by, after={"tokens_revoked": ended})
     return password
 
 

@@ -151,7 +151,7 @@ def _fenced(order: Order, before: Record | None, name: str) -> Result | None:
             Outcome.REFUSED,
             f"{name} has revision {before.revision} of epoch {before.epoch} already; "
             f"revision {order.revision} of epoch {order.epoch} is older.",
-            "To go back, roll back in the panel: that makes a new revision with the old content.",
+            "To go back, change the draft back and apply it: that makes a new revision with the old content.",
             "older revision",
         )
     return None

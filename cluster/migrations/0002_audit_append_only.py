@@ -1,4 +1,7 @@
-"""The audit log refuses UPDATE and DELETE in the database itself, and has the head of its chain."""
+"""The audit log refuses UPDATE and DELETE in the database itself, and has the head of its chain.
+
+A later migration of AuditEntry has to make the triggers anew: SQLite drops them with the old table.
+"""
 
 from django.db import migrations
 

@@ -18,6 +18,7 @@ class AuditEntry(models.Model):
     action = models.CharField(max_length=40)
     target = models.CharField(max_length=200)
     cluster = models.CharField(max_length=64, blank=True)
+    cluster_uuid = models.CharField(max_length=36, blank=True)
     before = models.JSONField(null=True)
     after = models.JSONField(null=True)
     result = models.CharField(max_length=16, default="done")
@@ -30,7 +31,7 @@ class AuditEntry(models.Model):
         indexes = [
             models.Index(fields=["actor", "-sequence"], name="audit_by_actor"),
             models.Index(fields=["action", "-sequence"], name="audit_by_action"),
-            models.Index(fields=["cluster", "-sequence"], name="audit_by_cluster"),
+            models.Index(fields=["cluster_uuid", "-sequence"], name="audit_by_cluster"),
         ]
 
     def __str__(self) -> str:

@@ -28,11 +28,13 @@ class Director(models.Model):
     """A machine whose kernel balances. Without a cluster it has announced itself and waits to be added.
 
     `name` is the id in the director's own configuration and names its queue. `epoch` rises at each
-    enrolment. `table` and `owned` are what it last reported of its kernel."""
+    enrolment. `table` and `owned` are what it last reported of its kernel. `rival_key` is another key that
+    was announced under its name since it was last heard."""
 
     name = models.SlugField(max_length=32, unique=True)
     cluster = models.ForeignKey(Cluster, models.SET_NULL, null=True, blank=True, related_name="directors")
     public_key = models.CharField(max_length=64)
+    rival_key = models.CharField(max_length=64, blank=True)
     epoch = models.BigIntegerField(default=0)
     enrolled_at = models.DateTimeField(null=True)
     announced_at = models.DateTimeField()
@@ -53,6 +55,15 @@ class Director(models.Model):
     @property
     def fingerprint(self) -> str:
         return fingerprint(self.public_key)
+
+    @property
+    def rival_fingerprint(self) -> str:
+        return fingerprint(self.rival_key) if self.rival_key else ""
+
+    @property
+    def clock_is_off(self) -> bool:
+        """Its frames look old, or come from the future, because its clock differs from the panel's."""
+        return abs(float(self.facts.get("clock_offset_s", 0))) > 4
 
     @property
     def is_stand_in(self) -> bool:

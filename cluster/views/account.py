@@ -29,7 +29,8 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         auth.login(request, form.get_user())
         audit.record("sign-in", form.get_user(), by=actor(request))
         return redirect(target)
-    if form.is_bound:
+    # Once the lockout holds, further tries say nothing new, and a log must not be anybody's to fill.
+    if form.is_bound and not getattr(request, "axes_locked_out", False):
         tried = request.POST.get("username", "")[:150]
         reason = " ".join(str(error) for errors in form.errors.values() for error in errors)
         audit.record("sign-in.refused", tried, by=actor(request), result="refused", reason=reason)

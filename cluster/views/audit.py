@@ -63,5 +63,5 @@ def _visible(request: OperatorRequest) -> QuerySet[AuditEntry]:
     """Whoever has a role everywhere sees all; others see their clusters and what they did themselves."""
     if access.may(request.user, "view"):
         return AuditEntry.objects.all()
-    names = access.visible_clusters(request.user).values("name")
-    return AuditEntry.objects.filter(Q(cluster__in=names) | Q(actor=request.user.get_username()))
+    uuids = [str(uuid) for uuid in access.visible_clusters(request.user).values_list("uuid", flat=True)]
+    return AuditEntry.objects.filter(Q(cluster_uuid__in=uuids) | Q(actor=request.user.get_username()))

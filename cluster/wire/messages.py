@@ -136,7 +136,8 @@ class Frame(_Message):
 
     `payload` is `{"services": [...], "fingerprint", "revision", "epoch", "error"}`. The services are those
     of the table's document, so that they read back as a table; each has `"owned", "totals", "rates"` on
-    top, and each of its backends `"active", "inactive", "persistent", "totals", "rates"`; totals and rates are `{"connections", "in_packets", "out_packets", "in_bytes",
+    top, and each of its backends `"active", "inactive", "persistent", "totals", "rates"`; totals and rates
+    are `{"connections", "in_packets", "out_packets", "in_bytes",
     "out_bytes"}`."""
 
     director: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -11,10 +12,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cluster import jobs
+from cluster.actions.directors import raise_epochs
 from cluster.models import AuditEntry, Backend, Cluster, Director, Job, Run
 from cluster.wire.envelope import verify
 from cluster.wire.messages import Event, Order
-from tests.panel.conftest import FakeRedis, TalkingDirector, apply_draft
+from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft
 
 Sent = list[dict[str, Any]]
 
@@ -166,7 +168,10 @@ def test_strangers_cannot_fill_the_list_of_waiting_directors(db: None, redis: Fa
 
 def test_the_facts_of_a_stranger_are_bounded(db: None, redis: FakeRedis) -> None:
     TalkingDirector("big", redis).hello(noise="x" * 100_000)
-    assert Director.objects.get().facts == {}
+    assert "noise" not in Director.objects.get().facts
+    TalkingDirector("odd", redis).hello(modules=["x", {"name": 1}], schedulers="rr", stand_in="yes")
+    facts = Director.objects.get(name="odd").facts
+    assert facts["modules"] == [] and "schedulers" not in facts and facts["stand_in"] is False
 
 
 def test_the_job_page_follows_until_the_end(
@@ -216,3 +221,43 @@ def test_a_failed_run_shows_sentence_remedy_and_another_try(
         assert words in page
     assert otto.post(reverse("job-again", args=[job.pk])).status_code == 302
     assert Job.objects.count() == 2
+
+
+def test_a_reinstalled_director_is_shown_as_another_machine_with_its_name(
+    ann: Client, director: Director, redis: FakeRedis, talker: TalkingDirector
+) -> None:
+    TalkingDirector("director1", redis).hello()
+    url = reverse("director-detail", args=[director.pk])
+    assert "Another machine announces this name." in ann.get(url).content.decode()
+    talker.hello()
+    assert "Another machine announces this name." not in ann.get(url).content.decode()
+
+
+def test_who_stopped_announcing_is_not_waiting_any_more(talker: TalkingDirector, director: Director) -> None:
+    TalkingDirector("gone", talker.redis).hello()
+    Director.objects.update(announced_at=timezone.now() - timedelta(minutes=11))
+    jobs.sweep()
+    assert [one.name for one in Director.objects.all()] == ["director1"]
+
+
+def test_after_a_restored_backup_the_directors_get_a_higher_epoch(director: Director, job: Job) -> None:
+    (again,) = raise_epochs(by=ANN)
+    before, run = director.epoch, again.runs.get()
+    assert run.director is not None and run.director.epoch > before and again.revision == job.revision
+
+
+def test_an_odd_frame_is_no_frame(ann: Client, director: Director, talker: TalkingDirector) -> None:
+    for odd in (
+        ["x"],
+        [{"protocol": "tcp"}],
+        [{"protocol": "tcp", "address": "x", "port": 1, "backends": []}],
+    ):
+        talker.frame(services=odd)
+        response = ann.get(reverse("live-table", args=[director.cluster_id]))
+        assert response.status_code == 200 and response.context["live_at"] is None
+
+
+def test_a_wrong_clock_is_named(ann: Client, director: Director, talker: TalkingDirector) -> None:
+    jobs.take(talker.signed(Event.HELLO, at=time.time() - 30, payload={"public_key": talker.key.public}))
+    page = ann.get(reverse("director-detail", args=[director.pk])).content.decode()
+    assert "Its clock is wrong." in page

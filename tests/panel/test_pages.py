@@ -132,6 +132,26 @@ def test_the_review_names_services_that_somebody_else_put_there(
     assert "was not put there by the panel" in page
 
 
+def test_the_review_plans_on_what_the_kernel_holds_now(
+    otto: Client, director: Director, backend: Backend, talker: TalkingDirector
+) -> None:
+    """A director that joins with services of an earlier life: the removal must not come as a surprise."""
+    old = {"protocol": "tcp", "address": "192.168.50.66", "port": 80, "scheduler": "rr", "backends": []}
+    talker.frame(services=[old | {"owned": True}])
+    page = _text(otto.get(reverse("cluster-review", args=[director.cluster_id])))
+    assert "Remove service TCP 192.168.50.66:80" in page
+
+
+def test_a_virtual_address_that_no_director_has_is_named(
+    otto: Client, director: Director, backend: Backend, talker: TalkingDirector
+) -> None:
+    talker.hello(addresses=["192.168.50.2"])
+    url = reverse("cluster-review", args=[director.cluster_id])
+    assert "is on no interface of any director" in _text(otto.get(url))
+    talker.hello(addresses=["192.168.50.2", "192.168.50.10"])
+    assert "is on no interface of any director" not in _text(otto.get(url))
+
+
 def test_the_review_shows_drift(otto: Client, run: Run, talker: TalkingDirector) -> None:
     talker.finish(run)
     talker.frame(fingerprint="something else")
@@ -239,7 +259,7 @@ def test_a_stand_in_kernel_is_named_on_every_page(
 ) -> None:
     talker.hello(stand_in=True)
     for name in PAGES:
-        assert "has no IPVS kernel" in _text(ann.get(reverse(name)))
+        assert "No IPVS kernel: director1 keeps its table in memory." in _text(ann.get(reverse(name)))
 
 
 def test_a_missing_panel_worker_is_said(ann: Client) -> None:

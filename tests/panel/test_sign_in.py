@@ -98,3 +98,19 @@ def test_a_new_password_ends_other_sessions(user: User, client: Client) -> None:
 def test_forms_without_a_csrf_token_are_refused(user: User) -> None:
     strict = Client(enforce_csrf_checks=True)
     assert _sign_in(strict).status_code == 403
+
+
+def test_a_forwarded_address_counts_only_behind_our_own_proxy(
+    user: User, client: Client, settings: Any
+) -> None:
+    claim = {"X-Forwarded-For": "203.0.113.9, 198.51.100.4"}
+    client.post(reverse("login"), {"username": "uma", "password": "wrong"}, headers=claim)
+    settings.BEHIND_PROXY = True
+    client.post(reverse("login"), {"username": "uma", "password": "wrong"}, headers=claim)
+    assert [entry.address for entry in AuditEntry.objects.all()] == ["198.51.100.4", "127.0.0.1"]
+
+
+def test_a_locked_out_guesser_does_not_fill_the_log(user: User, client: Client) -> None:
+    for _ in range(30):
+        _sign_in(client, "wrong")
+    assert AuditEntry.objects.count() <= 10
