@@ -59,8 +59,7 @@ def _run() -> None:
         clean = True
         raise
     finally:
-        for number in ENDING:
-            signal.signal(number, lambda *_: None)  # one is enough; the rest must not stop the tidying
+        _hear_no_more()
         began = time.monotonic()
         _print("\ndemo: ending ...")
         stack.stop()
@@ -169,7 +168,14 @@ def _make_was_told() -> bool:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
+    _hear_no_more()
     raise Ended
+
+
+def _hear_no_more() -> None:
+    """One signal is enough; a second, and a closed terminal sends two, must not stop the tidying."""
+    for number in ENDING:
+        signal.signal(number, lambda *_: None)
 
 
 def _print(text: str) -> None:

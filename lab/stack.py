@@ -1,5 +1,6 @@
 """The whole product in one folder: the lab, the panel's web server, its worker and its beat."""
 
+import errno
 import http.client
 import json
 import os
@@ -129,6 +130,9 @@ class Stack:
 
     def stop_panel_worker(self) -> None:
         self._worker.stop()
+
+    def panel_worker_pid(self) -> int | None:
+        return self._worker.pid
 
     def start_beat(self) -> None:
         self._beat.start()
@@ -286,9 +290,9 @@ def listen(port: int) -> socket.socket:
     try:
         return socket.create_server((ADDRESS, port), backlog=128)
     except OSError as problem:
+        reason = "is taken" if problem.errno == errno.EADDRINUSE else f"cannot be used ({problem})"
         raise LabError(
-            f"Port {port} cannot be used: {(problem.strerror or 'no reason given').lower()}. "
-            "End what uses it, or choose another: make demo PORT=8080."
+            f"Port {port} {reason}. End what uses it, or choose another: make demo PORT=8080."
         ) from problem
 
 
