@@ -1,9 +1,13 @@
 """The panel's settings, with keys and files of the tests' own, and without TLS or hashed file names."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
-os.environ["LVSADMIN_DATA_DIR"] = tempfile.mkdtemp(prefix="lvsadmin-tests-")
+_folder = tempfile.mkdtemp(prefix="lvsadmin-tests-")
+atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+os.environ["LVSADMIN_DATA_DIR"] = _folder
 os.environ["LVSADMIN_PLAIN_HTTP"] = "1"
 
 from lvsadmin.settings import *  # noqa: E402, F403
