@@ -59,11 +59,10 @@ class AddressField(forms.CharField):
             ) from None
 
 
-def _port(label: str = "Port", **kwargs: Any) -> forms.IntegerField:
+def _port(*, lowest: int = 1, **kwargs: Any) -> forms.IntegerField:
     message = "The port must be between 1 and 65535."
     return forms.IntegerField(
-        label=label,
-        min_value=1,
+        min_value=lowest,
         max_value=65535,
         error_messages={
             "invalid": "The port must be a whole number.",
@@ -101,10 +100,9 @@ class ServiceForm(PanelForm):
     protocol = forms.ChoiceField(choices=VirtualService.PROTOCOLS, initial="tcp")
     address = AddressField(
         label="Virtual address",
-        required=False,
         help_text="The address that clients use, on an interface of the active director.",
     )
-    port = _port(required=False)
+    port = _port()
     mark = forms.IntegerField(
         label="Firewall mark",
         required=False,
@@ -153,6 +151,11 @@ class ServiceForm(PanelForm):
 
     MORE = ("mark", "family", "persistence_s", "persistence_prefix", "persistence_engine", "flags")
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self["protocol"].value() == "firewall-mark":
+            self.fields["address"].required = self.fields["port"].required = False
+
     @classmethod
     def initial_of(cls, service: VirtualService) -> dict[str, Any]:
         """What an edit form shows of a service."""
@@ -175,10 +178,10 @@ class ServiceForm(PanelForm):
                 self.add_error("mark", "Give the mark that iptables sets, from 1 on.")
             cleaned |= {"address": "::" if cleaned.get("family") == "6" else "0.0.0.0", "port": 0}
         else:
-            for name in ("address", "port"):
-                if cleaned.get(name) in (None, "") and name not in self.errors:
-                    self.add_error(name, "This field is required.")
             cleaned["mark"] = 0
+            longest = 128 if ":" in str(cleaned.get("address")) else 32
+            if (cleaned.get("persistence_prefix") or 0) > longest:
+                self.add_error("persistence_prefix", f"The prefix must be between 1 and {longest} here.")
         cleaned["flags"] = sum(cleaned.get("flags") or [])
         return cleaned
 
@@ -190,7 +193,10 @@ class ServiceForm(PanelForm):
 class BackendForm(PanelForm):
     name = forms.CharField(max_length=64, required=False, help_text="For people, such as the host's name.")
     address = AddressField(help_text="The backend's own address, reachable from the directors.")
-    port = _port(help_text="Only masquerade can use another port than the service.")
+    port = _port(
+        lowest=0,
+        help_text="Only masquerade can use another port than the service. For a firewall mark, 0 keeps it.",
+    )
     forwarding = forms.ChoiceField(
         choices=Backend.FORWARDINGS,
         initial="masquerade",
@@ -240,11 +246,10 @@ class BackendForm(PanelForm):
 
     def said(self) -> backends.BackendFields:
         """The cleaned values as the actions take them; nothing typed means none."""
-        empty: dict[str, Any] = {"upper": 0, "lower": 0, "tunnel": "ipip", "tunnel_port": 0}
-        empty["tunnel_checksum"] = 0
-        said: dict[str, Any] = {name: self.cleaned_data[name] or empty.get(name) for name in backends.NAMES}
-        said |= {"name": self.cleaned_data["name"], "weight": self.cleaned_data["weight"]}
-        return backends.BackendFields(**said)
+        empty = {"upper": 0, "lower": 0, "tunnel": "ipip", "tunnel_port": 0, "tunnel_checksum": 0}
+        given: dict[str, Any] = {name: self.cleaned_data[name] for name in backends.NAMES}
+        given |= {name: value for name, value in empty.items() if given[name] in (None, "")}
+        return backends.BackendFields(**given)
 
 
 class WeightForm(PanelForm):

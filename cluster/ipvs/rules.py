@@ -6,7 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from cluster.ipvs.state import Backend, Forwarding, Protocol, Service, ServiceKey, Table, endpoint
+from cluster.ipvs.state import (
+    Backend,
+    Forwarding,
+    Protocol,
+    Service,
+    ServiceFlags,
+    ServiceKey,
+    Table,
+    TunnelKind,
+    endpoint,
+)
 
 LARGEST_WEIGHT = 65535
 
@@ -51,8 +61,15 @@ def table_problems(table: Table) -> list[tuple[ServiceKey, Problem]]:
 def service_problems(service: Service) -> Iterator[Problem]:
     """Problems of the service itself, without its backends."""
     key = service.key
-    if key.protocol is not Protocol.FIREWALL_MARK:
+    if key.protocol is Protocol.FIREWALL_MARK:
+        if not 1 <= key.mark <= 0xFFFFFFFF:
+            yield Problem("mark", "The mark must be between 1 and 4294967295.")
+    else:
         yield from _virtual_address_problems(key)
+    if service.persistence is not None and key.family == 4 and service.persistence.netmask == 0:
+        yield Problem("persistence_prefix", "The prefix must be between 1 and 32 for IPv4.")
+    if service.flags & ServiceFlags.ONE_PACKET and key.protocol is Protocol.TCP:
+        yield Problem("flags", "One packet scheduling is for UDP: a TCP connection is more than one packet.")
     if service.scheduler not in SCHEDULERS:
         yield Problem("scheduler", f"“{service.scheduler}” is not a scheduler of the kernel.")
 
@@ -76,13 +93,24 @@ def backend_problems(service: Service, backend: Backend) -> Iterator[Problem]:
         yield Problem(
             "weight", f"The weight must be between 0 and {LARGEST_WEIGHT}; 0 takes no new connections."
         )
-    if not 1 <= backend.port <= 65535:
+    yield from _backend_port_problems(service, backend)
+    if backend.lower and backend.lower > backend.upper:
+        yield Problem("lower", "The lower threshold must not be above the upper one.")
+    if backend.tunnel is not None and (backend.tunnel.kind is TunnelKind.GUE) != bool(backend.tunnel.port):
+        yield Problem("tunnel_port", "GUE needs the port that the backend listens on; the others have none.")
+
+
+def _backend_port_problems(service: Service, backend: Backend) -> Iterator[Problem]:
+    marked = service.key.protocol is Protocol.FIREWALL_MARK
+    if marked and backend.port and backend.forwarding is not Forwarding.MASQUERADE:
+        yield Problem("port", "Only masquerade can change the port. Use 0, which keeps the client's.")
+    elif not (0 if marked else 1) <= backend.port <= 65535:
         yield Problem("port", "The port must be between 1 and 65535.")
-    elif backend.forwarding is Forwarding.DIRECT and backend.port != service.key.port:
+    elif not marked and backend.forwarding is not Forwarding.MASQUERADE and backend.port != service.key.port:
         yield Problem(
             "port",
-            f"Direct routing cannot change the port: use {service.key.port}, the service's own,"
-            " or choose masquerade.",
+            f"{backend.forwarding.word.capitalize()} forwarding cannot change the port: use"
+            f" {service.key.port}, the service's own, or choose masquerade.",
         )
 
 

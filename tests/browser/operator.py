@@ -50,14 +50,14 @@ class Operator:
 
     def create_cluster(self, name: str) -> None:
         self.open("/clusters/new/")
-        self.page.get_by_label("Name").fill(name)
+        self.page.get_by_label("Name", exact=True).fill(name)
         self.click("Create cluster")
         expect(self.page.get_by_role("heading", name=name)).to_be_visible()
 
     def add_director(self, director: str, cluster: str) -> None:
         self.open("/directors/")
         self.page.get_by_role("row").filter(has_text=director).get_by_role("link", name="Add").click()
-        self.page.get_by_label("Cluster").select_option(label=cluster)
+        self.page.get_by_label("Cluster", exact=True).select_option(label=cluster)
         self.click("They are equal: add")
         expect(self.page.get_by_text(f"{director} belongs to {cluster} now.")).to_be_visible()
 
@@ -70,10 +70,10 @@ class Operator:
     ) -> None:
         self.open_cluster(cluster)
         self.page.get_by_role("link", name=re.compile("^Add (a )?service$")).first.click()
-        self.page.get_by_label("Virtual address").fill(address)
-        self.page.get_by_label("Port").fill(str(port))
-        self.page.get_by_label("Protocol").select_option(label=protocol)
-        self.page.get_by_label("Scheduler").select_option(value=scheduler)
+        self.page.get_by_label("Virtual address", exact=True).fill(address)
+        self.page.get_by_label("Port", exact=True).fill(str(port))
+        self.page.get_by_label("Protocol", exact=True).select_option(label=protocol)
+        self.page.get_by_label("Scheduler", exact=True).select_option(value=scheduler)
         self.click("Add service")
         expect(self.page.get_by_text("is in the draft.")).to_be_visible()
 
@@ -85,7 +85,7 @@ class Operator:
     def set_scheduler(self, endpoint: str, scheduler: str) -> None:
         self.open_service(endpoint)
         self.click("Edit")
-        self.page.get_by_label("Scheduler").select_option(value=scheduler)
+        self.page.get_by_label("Scheduler", exact=True).select_option(value=scheduler)
         self.click("Save in the draft")
         expect(self.page.get_by_text("is saved in the draft.")).to_be_visible()
 
@@ -93,9 +93,9 @@ class Operator:
         """To the service that is open."""
         for address in addresses:
             self.page.get_by_role("link", name=re.compile("^Add (a )?backend$")).first.click()
-            self.page.get_by_label("Address").fill(address)
-            self.page.get_by_label("Port").fill(str(port))
-            self.page.get_by_label(forwarding).check()
+            self.page.get_by_label("Address", exact=True).fill(address)
+            self.page.get_by_label("Port", exact=True).fill(str(port))
+            self.page.get_by_label(forwarding, exact=True).check()
             self.click("Add backend")
             expect(self.page.get_by_text("is in the draft.")).to_be_visible()
 
@@ -112,7 +112,7 @@ class Operator:
 
     def set_forwarding(self, backend: str, forwarding: str) -> None:
         self.page.get_by_role("link", name=f"Edit backend {backend}").click()
-        self.page.get_by_label(forwarding).check()
+        self.page.get_by_label(forwarding, exact=True).check()
         self.click("Save in the draft")
         expect(self.page.get_by_text("is saved in the draft.")).to_be_visible()
 

@@ -29,10 +29,10 @@ def furnished(browser: Browser, stack: Stack) -> Iterator[str]:
 
 def test_a_wrong_address_is_said_at_its_field_and_stays_typed(operator: Operator, furnished: str) -> None:
     operator.open(furnished + "services/new/")
-    operator.page.get_by_label("Virtual address").fill("192.168.50.300")
-    operator.page.get_by_label("Port").fill("80")
+    operator.page.get_by_label("Virtual address", exact=True).fill("192.168.50.300")
+    operator.page.get_by_label("Port", exact=True).fill("80")
     operator.click("Add service")
-    field = operator.page.get_by_label("Virtual address")
+    field = operator.page.get_by_label("Virtual address", exact=True)
     expect(field).to_have_value("192.168.50.300")
     expect(field).to_have_attribute("aria-invalid", "true")
     described = (field.get_attribute("aria-describedby") or "").split()

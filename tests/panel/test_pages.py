@@ -11,7 +11,9 @@ from django.urls import reverse
 
 from cluster import jobs
 from cluster.actions import backends
+from cluster.desired import draft_table
 from cluster.ipvs.formats.document import fingerprint
+from cluster.ipvs.formats.ipvsadm import save
 from cluster.models import ApiToken, Backend, Cluster, Director, Job, Run, VirtualService
 from cluster.review import reported_table
 from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft
@@ -39,11 +41,14 @@ def _text(response: Any) -> str:
         ({"port": "http"}, "must be a whole number"),
         ({"protocol": "icmp"}, "Select a valid choice"),
         ({"scheduler": "none"}, "Select a valid choice"),
+        ({"flags": ["4"]}, "One packet scheduling is for UDP"),
+        ({"persistence_s": "0"}, "greater than or equal to 1"),
+        ({"persistence_s": "9", "persistence_prefix": "33"}, "between 1 and 32"),
         ({"address": "192.168.50.10"}, "web has TCP 192.168.50.10:80 already"),
     ],
 )
 def test_a_bad_service_is_a_field_error_and_the_typed_values_stay(
-    otto: Client, service: VirtualService, changed: dict[str, str], said: str
+    otto: Client, service: VirtualService, changed: dict[str, Any], said: str
 ) -> None:
     typed = GOOD_SERVICE | {"name": "typed by hand"} | changed
     response = otto.post(reverse("service-new", args=[service.cluster_id]), typed)
@@ -59,7 +64,10 @@ def test_a_bad_service_is_a_field_error_and_the_typed_values_stay(
         ({"address": "fd00:50::11"}, "is IPv6, but the service is IPv4"),
         ({"address": "127.0.0.1", "port": "8080", "forwarding": "masquerade"}, "is the director itself"),
         ({"address": "192.168.50.11"}, "has the backend 192.168.50.11:80 already"),
-        ({"port": "8080"}, "Direct routing cannot change the port: use 80"),
+        ({"port": "8080"}, "Direct forwarding cannot change the port: use 80"),
+        ({"upper": "5", "lower": "6"}, "must not be above the upper"),
+        ({"forwarding": "tunnel", "tunnel": "gue"}, "GUE needs the port"),
+        ({"port": "0"}, "between 1 and 65535"),
         ({"weight": "-1"}, "between 0 and 65535"),
         ({"weight": "65536"}, "between 0 and 65535"),
         ({"weight": "much"}, "must be a whole number"),
@@ -84,6 +92,42 @@ def test_services_of_both_protocols_and_families_can_be_made(
     typed = GOOD_SERVICE | {"protocol": protocol, "address": address}
     assert otto.post(reverse("service-new", args=[web.pk]), typed).status_code == 302
     assert VirtualService.objects.get().address in ("192.168.50.30", "fd00:50::30")
+
+
+def test_every_setting_of_a_service_can_be_given_and_edited(otto: Client, web: Cluster) -> None:
+    typed = GOOD_SERVICE | {"protocol": "udp", "flags": ["4", "16"]}
+    typed |= {"persistence_s": "360", "persistence_prefix": "24"}
+    assert otto.post(reverse("service-new", args=[web.pk]), typed).status_code == 302
+    service = VirtualService.objects.get()
+    assert service.features == ["persistent 360 s by /24", "one packet", "flag-2"]
+    page = otto.get(reverse("service-edit", args=[service.pk]))
+    assert page.context["form"].more_is_open and 'value="360"' in _text(page)
+    typed |= {"version": "1", "persistence_s": "", "persistence_prefix": "", "flags": []}
+    assert otto.post(reverse("service-edit", args=[service.pk]), typed).status_code == 302
+    service.refresh_from_db()
+    assert service.features == []
+
+
+def test_a_firewall_mark_needs_no_address(otto: Client, web: Cluster) -> None:
+    typed = {"protocol": "firewall-mark", "mark": "7", "family": "6", "scheduler": "rr"}
+    assert otto.post(reverse("service-new", args=[web.pk]), typed).status_code == 302
+    service = VirtualService.objects.get()
+    assert str(service) == "firewall mark 7 IPv6"
+    assert save(draft_table(web)) == ["-A -f 7 -6 -s rr"]
+    assert "Give the mark" in _text(otto.post(reverse("service-new", args=[web.pk]), typed | {"mark": ""}))
+    assert "already" in _text(otto.post(reverse("service-new", args=[web.pk]), typed))
+    assert otto.get(reverse("service-edit", args=[service.pk])).status_code == 200
+
+
+def test_a_tunnel_and_thresholds_can_be_given(otto: Client, service: VirtualService) -> None:
+    typed = GOOD_BACKEND | {"forwarding": "tunnel", "tunnel": "gue", "tunnel_port": "6080", "upper": "100"}
+    assert otto.post(reverse("backend-new", args=[service.pk]), typed).status_code == 302
+    backend = Backend.objects.get()
+    assert backend.features == ["GUE port 6080", "up to 100 connections"]
+    assert save(draft_table(service.cluster))[1].endswith(
+        "-i --tun-type gue --tun-port 6080 --tun-nocsum -w 1 -x 100"
+    )
+    assert otto.get(reverse("backend-edit", args=[backend.pk])).context["form"].more_is_open
 
 
 def test_two_people_with_the_same_form_do_not_overwrite_each_other(otto: Client, backend: Backend) -> None:
