@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -18,13 +17,11 @@ from typing import IO, Any
 from lab import guest
 from lab.checks import choose_kind, claim_cpu
 from lab.door import LabError, ask, knock
-from lab.layout import PROJECT, RUN, UNPRIVILEGED, USER_MODE_LINUX, Settings
+from lab.layout import PROJECT, RUN, UNPRIVILEGED, USER_MODE_LINUX, Settings, short_path
 
 DEFAULT_DIRECTORY = PROJECT / ".lab"
 UP_TIMEOUT_S = 90.0
 DOWN_TIMEOUT_S = 25.0
-# A unix socket's address holds 107 characters; a deeper folder gets a short link to itself.
-LONGEST_DIRECTORY = 80
 
 Progress = Callable[[str], object]
 
@@ -39,8 +36,8 @@ class Lab:
         self.python = self.settings.python
         self.project = self.settings.project
         self.log = directory / "lab.log"
-        self.redis_socket = _short(directory) / "redis/redis.sock"
-        self._door = _short(directory) / "door/door.sock"
+        self.redis_socket = short_path(directory) / "redis/redis.sock"
+        self._door = short_path(directory) / "door/door.sock"
         # The launcher and process 1 of the lab's pid namespace, each with its start time.
         self.processes: list[tuple[int, str]] = [(pid, started) for pid, started in record["processes"]]
         self._leash = leash  # closing it ends an attached lab
@@ -325,7 +322,7 @@ def _prepare(directory: Path, kind: str) -> None:
         (directory / name).mkdir(exist_ok=True)
     _give(directory / "redis", UNPRIVILEGED)
     _give(directory / "directors", owner)
-    short = _short(directory)
+    short = short_path(directory)
     if short != directory:
         short.symlink_to(directory)
 
@@ -341,14 +338,8 @@ def _tidy(directory: Path) -> None:
         (directory / "lab.json").unlink(missing_ok=True)
         (directory / "redis/redis.sock").unlink(missing_ok=True)
         shutil.rmtree(directory / "door", ignore_errors=True)
-    if _short(directory) != directory:
-        _short(directory).unlink(missing_ok=True)
-
-
-def _short(directory: Path) -> Path:
-    if len(str(directory)) <= LONGEST_DIRECTORY:
-        return directory
-    return Path("/tmp") / f"lvs-lab-{hashlib.sha256(str(directory).encode()).hexdigest()[:16]}"
+    if short_path(directory) != directory:
+        short_path(directory).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

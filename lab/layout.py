@@ -1,5 +1,6 @@
 """Names, addresses and paths that both sides of a lab agree on; values only, standard library only."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ ROOM_ADDRESS = "10.123.0.2"  # the guest's end of the tap
 MANAGEMENT_GATEWAY = "10.123.1.1"  # the room's end of the directors' management network
 BROKER_URL = f"redis://{BROKER_ADDRESS}:6379/0"
 AGENT_PORT = 7000
+
+# A unix socket's address holds 107 characters; a deeper folder gets a short link to itself.
+LONGEST_DIRECTORY = 80
 
 MODULES = ("ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_wlc", "veth", "bridge")
 
@@ -69,3 +73,11 @@ def lan4(node: str) -> str:
 def lan6(node: str) -> str:
     """The IPv6 address of a node on the LAN; its last part reads like the IPv4 one."""
     return f"fd00:50::{LAN[node]}"
+
+
+def short_path(directory: Path) -> Path:
+    """The folder itself, or where its path is too long for the address of a socket in it, the short link
+    that whoever prepares the folder makes."""
+    if len(str(directory)) <= LONGEST_DIRECTORY:
+        return directory
+    return Path("/tmp") / f"lvs-lab-{hashlib.sha256(str(directory).encode()).hexdigest()[:16]}"

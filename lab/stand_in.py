@@ -9,10 +9,8 @@ from pathlib import Path
 
 from lab.children import Child, Children
 from lab.door import LabError
-from lab.layout import DIRECTORS
+from lab.layout import DIRECTORS, short_path
 
-# A unix socket's address holds 107 characters.
-LONGEST_SOCKET = 100
 TIMEOUT_S = 15.0
 
 
@@ -21,11 +19,13 @@ class StandIn:
 
     def __init__(self, directory: Path, *, panel_public_key: str) -> None:
         self.directory = directory
-        self.redis_socket = directory / "redis.sock"
+        self._short = short_path(directory)
+        self.redis_socket = self._short / "redis.sock"
         self.redis_url = f"unix://{self.redis_socket}"
-        if len(str(self.redis_socket)) > LONGEST_SOCKET:
-            raise LabError(f"The folder {directory} lies too deep for a socket. Clone to a shorter path.")
         directory.mkdir(mode=0o700, parents=True)
+        if self._short != directory:
+            self._short.unlink(missing_ok=True)
+            self._short.symlink_to(directory)
         self.children = Children()
         self._redis = self._add("Redis", self._redis_command())
         self._workers = [self._add_worker(name, panel_public_key) for name in DIRECTORS]
@@ -39,6 +39,8 @@ class StandIn:
     def stop(self) -> None:
         self.children.stop()
         self.redis_socket.unlink(missing_ok=True)
+        if self._short != self.directory:
+            self._short.unlink(missing_ok=True)
 
     def _add_worker(self, director: str, panel_public_key: str) -> Child:
         config = self._write_config(director, panel_public_key)
