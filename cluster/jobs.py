@@ -227,7 +227,10 @@ def _take_finished(director: Director, report: Report) -> None:
         changes["facts"] = _facts(report)
     if "table" in said:
         changes |= {"table": said["table"], "owned": said.get("owned", [])}
-    if run is not None and run.job.kind == Job.Kind.APPLY and said.get("outcome") == Run.Status.APPLIED:
+    # A report from before the director joined its present cluster says nothing of this one's revisions.
+    is_of_now = report.epoch == director.epoch
+    is_apply = run is not None and run.job.kind == Job.Kind.APPLY
+    if is_apply and is_of_now and said.get("outcome") == Run.Status.APPLIED:
         changes |= {"applied_revision": report.revision, "applied_at": timezone.now()}
     if changes:
         Director.objects.filter(pk=director.pk).update(**changes)

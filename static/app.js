@@ -222,6 +222,14 @@
     else if (hit("[data-help]")) { event.preventDefault(); openHelp(); }
     else if (body.classList.contains("nav-open") && !hit(".side")) setNav(false);
   });
+  /* A double click must not apply twice. Coming back with the Back button makes the form new again. */
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.method !== "post" || event.defaultPrevented) return;
+    if (form.dataset.sent) event.preventDefault();
+    form.dataset.sent = "yes";
+  });
+  window.addEventListener("pageshow", () => all("form[data-sent]").forEach((form) => delete form.dataset.sent));
   document.addEventListener("change", (event) => {
     const el = event.target;
     if (el.matches("[data-poll-interval]")) { store.set("lvs-poll-interval", el.value); showPollState(); tickAges(); }

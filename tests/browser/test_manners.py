@@ -121,3 +121,12 @@ def test_a_hidden_session_end_leads_to_the_sign_in_page(operator: Operator, furn
     assert "next=" in operator.page.url
     # The 401 that led here is in the browser's console, and rightly so.
     operator.complaints.clear()
+
+
+def test_a_double_click_does_a_thing_once(operator: Operator) -> None:
+    operator.open("/clusters/new/")
+    operator.page.get_by_label("Name", exact=True).fill("twice")
+    operator.page.get_by_role("button", name="Create cluster").dblclick()
+    expect(operator.page.get_by_text("twice is there.")).to_be_visible()
+    operator.open("/audit/?action=cluster.create&target=twice")
+    expect(operator.page.locator("tbody tr")).to_have_count(1)

@@ -64,7 +64,7 @@ class TalkingDirector:
             "run": str(run.uuid) if run else "",
             "director": self.name,
             "cluster": str(run.job.cluster.uuid) if run else "",
-            "epoch": 1,
+            "epoch": run.director.epoch if run and run.director else 0,
             "revision": run.job.revision.number if run and run.job.revision else 0,
             "sequence": self.sequence,
             "at": time.time(),

@@ -261,3 +261,12 @@ def test_a_wrong_clock_is_named(ann: Client, director: Director, talker: Talking
     jobs.take(talker.signed(Event.HELLO, at=time.time() - 30, payload={"public_key": talker.key.public}))
     page = ann.get(reverse("director-detail", args=[director.pk])).content.decode()
     assert "Its clock is wrong." in page
+
+
+def test_a_report_of_an_earlier_life_does_not_count_as_applied(
+    run: Run, talker: TalkingDirector, director: Director
+) -> None:
+    payload = {"outcome": "applied", "text": "x"}
+    jobs.take(talker.signed(Event.FINISHED, run, epoch=director.epoch - 1, payload=payload))
+    director.refresh_from_db()
+    assert director.applied_revision == 0
