@@ -1,6 +1,8 @@
-"""Rows to tables: the only bridge between what operators edit and what the core thinks about."""
+"""Rows to tables and back: the only bridge between what operators edit and what the core thinks about."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from django.db.models import prefetch_related_objects
 
@@ -55,3 +57,48 @@ def _tunnel(backend: Backend) -> state.Tunnel | None:
         return None
     kind = state.TunnelKind.from_word(backend.tunnel)
     return state.Tunnel(kind, backend.tunnel_port, backend.tunnel_checksum)
+
+
+def service_columns(service: state.Service) -> dict[str, Any]:
+    """The columns that hold this service, without its name. ValueError, with a sentence, where none can."""
+    key, held = service.key, service.persistence
+    if key.protocol.word not in dict(VirtualService.PROTOCOLS):
+        raise ValueError(f"{key}: the panel does not know the protocol {key.protocol.word}.")
+    prefix = None
+    if held is not None and key.family == 6:
+        prefix = held.netmask if held.netmask != 128 else None
+    elif held is not None and held.netmask != 0xFFFFFFFF:
+        prefix = state.prefix_of(held.netmask)
+        if prefix is None:
+            raise ValueError(f"{key}: its persistence mask has holes. Use a prefix length instead.")
+    return {
+        "protocol": key.protocol.word,
+        "address": key.address,
+        "port": key.port,
+        "mark": key.mark,
+        "scheduler": service.scheduler,
+        "flags": int(service.flags),
+        "persistence_s": held.timeout_s if held else None,
+        "persistence_prefix": prefix,
+        "persistence_engine": held.engine if held else "",
+    }
+
+
+def backend_columns(backend: state.Backend) -> dict[str, Any]:
+    """The columns that hold this backend, without its name. ValueError, with a sentence, where none can."""
+    if backend.forwarding.word not in dict(Backend.FORWARDINGS):
+        raise ValueError(f"{backend.key}: the panel does not know the forwarding {backend.forwarding.word}.")
+    tunnel = backend.tunnel or state.Tunnel()
+    if tunnel.kind.word not in dict(Backend.TUNNELS):
+        raise ValueError(f"{backend.key}: the panel does not know the tunnel {tunnel.kind.word}.")
+    return {
+        "address": backend.address,
+        "port": backend.port,
+        "forwarding": backend.forwarding.word,
+        "weight": backend.weight,
+        "upper": backend.upper,
+        "lower": backend.lower,
+        "tunnel": tunnel.kind.word,
+        "tunnel_port": tunnel.port,
+        "tunnel_checksum": tunnel.flags,
+    }

@@ -327,3 +327,47 @@ class OwnPasswordForm(PasswordChangeForm):
         super().__init__(*args, **kwargs)
         for field in self.fields.values():
             field.widget.attrs["class"] = "form-control"
+
+
+class ImportForm(PanelForm):
+    KINDS = [("ipvsadm", "ipvsadm-save"), ("json", "JSON of this panel")]
+
+    kind = forms.ChoiceField(label="Format", choices=KINDS, initial="ipvsadm")
+    text = forms.CharField(
+        label="Text",
+        required=False,
+        max_length=900_000,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 14, "class": "mono", "spellcheck": "false"}),
+        help_text="For example the output of ipvsadm-save -n.",
+    )
+    file = forms.FileField(label="Or a file", required=False)
+    replace = forms.BooleanField(
+        label="Remove services of the draft that it does not name",
+        required=False,
+    )
+    seen = forms.CharField(max_length=64, required=False, widget=forms.HiddenInput)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if given := cleaned.get("file"):
+            if given.size > 900_000:
+                self.add_error("file", "The file is larger than 900 kB.")
+            else:
+                try:
+                    cleaned["text"] = given.read().decode()
+                except UnicodeDecodeError:
+                    self.add_error("file", "The file is not UTF-8 text.")
+        elif not cleaned.get("text", "").strip():
+            self.add_error("text", "Paste a text or choose a file.")
+        return cleaned
+
+
+class AdoptForm(PanelForm):
+    services = forms.CharField(widget=forms.MultipleHiddenInput)
+    seen = forms.CharField(max_length=64, widget=forms.HiddenInput)
+
+    def clean_services(self) -> list[str]:
+        """The ticked checkboxes; which of them exist is for the table to say."""
+        assert hasattr(self.data, "getlist")
+        return [str(value) for value in self.data.getlist("services")]

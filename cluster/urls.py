@@ -9,6 +9,7 @@ from cluster.views import (
     backends,
     clusters,
     directors,
+    imports,
     jobs,
     live,
     overview,
@@ -28,6 +29,7 @@ cluster_urls = [
     path("<int:pk>/review/", clusters.cluster_review, name="cluster-review"),
     path("<int:pk>/live/", live.live_page, name="live"),
     path("<int:pk>/live/table/", live.live_table, name="live-table"),
+    path("<int:pk>/import/", imports.cluster_import, name="cluster-import"),
     path("<int:pk>/revisions/", clusters.revision_list, name="revision-list"),
     path("<int:pk>/revisions/<int:number>/", clusters.revision_detail, name="revision-detail"),
     path("<int:cluster_pk>/services/new/", services.service_new, name="service-new"),
@@ -53,6 +55,7 @@ director_urls = [
     path("<int:pk>/facts/", directors.director_facts, name="director-facts"),
     path("<int:pk>/enrol/", directors.director_enrol, name="director-enrol"),
     path("<int:pk>/release/", directors.director_release, name="director-release"),
+    path("<int:pk>/adopt/", imports.director_adopt, name="director-adopt"),
     path("<int:pk>/load-module/", directors.director_load_module, name="director-load-module"),
 ]
 

@@ -100,7 +100,8 @@ def _in_words(step: Step) -> str:
     service, backend, before = step.service, step.backend, step.before
     match step.operation:
         case Operation.ADD_SERVICE:
-            return f"Add service {service.key}, scheduler {service.scheduler}."
+            held = f", persistent {service.persistence.timeout_s} s" if service.persistence else ""
+            return f"Add service {service.key}, scheduler {service.scheduler}{held}."
         case Operation.SET_SERVICE:
             assert isinstance(before, Service)
             return f"Change service {service.key}: {_changes(before, service)}. Connections stay."

@@ -1,4 +1,7 @@
-"""Tables and steps in the words of ipvsadm(8): commands to paste, and what `ipvsadm -Sn` would say."""
+"""Tables and steps in the words of ipvsadm(8): commands to paste, what `ipvsadm -Sn` would say, and back.
+
+What the tool has no words for is written in words of our own; docs/formats.md lists them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
+from cluster.ipvs.formats.ipvsadm_reader import parse
 from cluster.ipvs.plan import Operation, Step
 from cluster.ipvs.state import (
     Backend,
@@ -15,9 +19,12 @@ from cluster.ipvs.state import (
     ServiceFlags,
     ServiceKey,
     Table,
+    Tunnel,
     TunnelKind,
     endpoint,
 )
+
+__all__ = ["command", "parse", "render", "save", "service_words"]
 
 _OPERATIONS = {
     Operation.ADD_SERVICE: "-A",
@@ -29,6 +36,7 @@ _OPERATIONS = {
 }
 _PROTOCOLS = {Protocol.TCP: "-t", Protocol.UDP: "-u", Protocol.SCTP: "--sctp-service"}
 _FORWARDINGS = {Forwarding.MASQUERADE: "-m", Forwarding.DIRECT: "-g", Forwarding.TUNNEL: "-i"}
+_TUNNEL_FLAGS = {0: "--tun-nocsum", 1: "--tun-csum", 2: "--tun-remcsum"}
 
 
 def command(step: Step) -> str:
@@ -54,6 +62,11 @@ def save(table: Table) -> list[str]:
     return lines
 
 
+def render(table: Table) -> str:
+    """`save` as one text, which `parse` reads back without loss and `ipvsadm -R` takes."""
+    return "".join(f"{line}\n" for line in save(table))
+
+
 def service_words(key: ServiceKey) -> str:
     """`-t 192.0.2.1:80`, `-u [2001:db8::1]:53`, `-f 7` or `-f 7 -6`."""
     if key.protocol is Protocol.FIREWALL_MARK:
@@ -74,31 +87,48 @@ def _settings(service: Service) -> Iterator[str]:
             yield f"--pe {held.engine}"
     if service.flags & ServiceFlags.ONE_PACKET:
         yield "-o"
-    names = [
-        f"flag-{number}"
-        for number, flag in enumerate(
-            (ServiceFlags.SCHEDULER_1, ServiceFlags.SCHEDULER_2, ServiceFlags.SCHEDULER_3), start=1
-        )
-        if service.flags & flag
-    ]
-    if names:
+    if names := list(_flag_names(service)):
         yield f"-b {','.join(names)}"
+
+
+def _flag_names(service: Service) -> Iterator[str]:
+    own = f"{service.scheduler}-" if service.scheduler in ("sh", "mh") else ""
+    names = {
+        ServiceFlags.SCHEDULER_1: f"{own}fallback" if own else "flag-1",
+        ServiceFlags.SCHEDULER_2: f"{own}port" if own else "flag-2",
+        ServiceFlags.SCHEDULER_3: "flag-3",
+    }
+    # Plain numbers: the inverse of a flag knows nothing of bits without a name.
+    rest = int(service.flags) & ~int(ServiceFlags.ONE_PACKET)
+    for flag, name in names.items():
+        if rest & flag:
+            yield name
+            rest &= ~int(flag)
+    if rest:
+        yield f"number-{rest}"
 
 
 def _backend_settings(backend: Backend) -> Iterator[str]:
     yield _FORWARDINGS.get(backend.forwarding, f"--forwarding-{backend.forwarding.word}")
-    if tunnel := backend.tunnel:
-        if tunnel.kind is not TunnelKind.IPIP:
-            yield f"--tun-type {tunnel.kind.word}"
-        if tunnel.port:
-            yield f"--tun-port {tunnel.port}"
-        if tunnel.kind is not TunnelKind.IPIP:
-            yield {0: "--tun-nocsum", 1: "--tun-csum", 2: "--tun-remcsum"}.get(tunnel.flags, "--tun-nocsum")
     yield f"-w {backend.weight}"
+    if backend.tunnel:
+        yield from _tunnel_settings(backend.tunnel)
     if backend.upper:
         yield f"-x {backend.upper}"
     if backend.lower:
         yield f"-y {backend.lower}"
+
+
+def _tunnel_settings(tunnel: Tunnel) -> Iterator[str]:
+    yield f"--tun-type {tunnel.kind.word}"
+    if tunnel.port:
+        yield f"--tun-port {tunnel.port}"
+    if tunnel.flags in _TUNNEL_FLAGS:
+        # ipvsadm takes none of them with ipip, where none is what 0 means.
+        if tunnel.flags or tunnel.kind is not TunnelKind.IPIP:
+            yield _TUNNEL_FLAGS[tunnel.flags]
+    else:
+        yield f"--tun-flags {tunnel.flags}"
 
 
 def _dotted(mask: int) -> str:

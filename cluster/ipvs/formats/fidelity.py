@@ -1,0 +1,86 @@
+"""What became of each line of a text that was read: mapped, lost or wrong, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from cluster.ipvs.state import Backend, BackendKey, ServiceKey, Table
+
+
+class Level(StrEnum):
+    """`mapped`: it is in the table, and there is something to know about it. `lost`: the text says
+    something that a table cannot hold. `error`: the line is not understood or contradicts another."""
+
+    MAPPED = "mapped"
+    LOST = "lost"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One remark about one line. `text` says what happened, `remedy` what to do now; `file` is the name of
+    an included file, empty for the text itself."""
+
+    line: int
+    level: Level
+    text: str
+    remedy: str = ""
+    file: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}, line {self.line}" if self.file else f"line {self.line}"
+        return f"{place}: {self.level}: {self.text} {self.remedy}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """How a file asks for a backend's health: `kind` as the panel would say it (tcp, http, https, smtp, dns,
+    udp, ping, file, script, bfd), `parameters` in the file's own names, times in seconds."""
+
+    kind: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    interval_s: float | None = None
+    timeout_s: float | None = None
+    retries: int | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What was read: the table of all that was understood, and a report by line.
+
+    `mapped` holds the places, as (file, line), whose content is in the table or in `checks`. A backend that
+    stands in only while all others are down is in `sorry`, not in the table: it depends on health."""
+
+    table: Table = field(default_factory=Table)
+    notes: tuple[Note, ...] = ()
+    mapped: frozenset[tuple[str, int]] = frozenset()
+    checks: Mapping[tuple[ServiceKey, BackendKey], tuple[HealthCheck, ...]] = field(default_factory=dict)
+    sorry: Mapping[ServiceKey, Backend] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the table and the checks say all that the text said."""
+        return all(note.level is Level.MAPPED for note in self.notes)
+
+    @property
+    def errors(self) -> tuple[Note, ...]:
+        """The lines that somebody must mend."""
+        return tuple(note for note in self.notes if note.level is Level.ERROR)
+
+    def by_line(self, text: str, *, file: str = "") -> Iterator[tuple[int, str, Level | None, list[Note]]]:
+        """Each line of `text` with its number, the worst that is known of it, and its notes. The level is
+        None for lines that say nothing, such as comments."""
+        found: dict[int, list[Note]] = {}
+        for note in self.notes:
+            if note.file == file:
+                found.setdefault(note.line, []).append(note)
+        for number, line in enumerate(text.split("\n"), start=1):
+            notes = found.get(number, [])
+            levels = {note.level for note in notes}
+            if (file, number) in self.mapped:
+                levels.add(Level.MAPPED)
+            worst = next((lvl for lvl in (Level.ERROR, Level.LOST, Level.MAPPED) if lvl in levels), None)
+            yield number, line, worst, notes

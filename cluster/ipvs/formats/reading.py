@@ -1,0 +1,104 @@
+"""What all readers of texts share: a table in the making, its notes, and how numbers and addresses read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cluster.ipvs.formats.fidelity import HealthCheck, Level, Note, Parsed
+from cluster.ipvs.state import Backend, BackendKey, Service, ServiceKey, Table, canonical_address
+
+LARGEST_U32 = 0xFFFFFFFF
+LARGEST_INT = 0x7FFFFFFF
+
+
+class Unreadable(Exception):
+    """Part of a text cannot be taken over. The reader that knows the line catches it; no parser raises it."""
+
+    def __init__(self, text: str, remedy: str, level: Level = Level.ERROR) -> None:
+        super().__init__(text)
+        self.text, self.remedy, self.level = text, remedy, level
+
+
+@dataclass(slots=True)
+class Draft:
+    """A table while it is read. Services keep the order and the line of their first mention."""
+
+    services: dict[ServiceKey, Service] = field(default_factory=dict)
+    backends: dict[ServiceKey, dict[BackendKey, Backend]] = field(default_factory=dict)
+    checks: dict[tuple[ServiceKey, BackendKey], tuple[HealthCheck, ...]] = field(default_factory=dict)
+    sorry: dict[ServiceKey, Backend] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+    mapped: set[tuple[str, int]] = field(default_factory=set)
+
+    def note(self, line: int, level: Level, text: str, remedy: str = "", file: str = "") -> None:
+        self.notes.append(Note(line, level, text, remedy, file))
+
+    def refuse(self, line: int, why: Unreadable, file: str = "") -> None:
+        self.note(line, why.level, why.text, why.remedy, file)
+
+    def remove(self, key: ServiceKey) -> None:
+        del self.services[key], self.backends[key]
+
+    def finished(self) -> Parsed:
+        """The value, with notes in the order of lines."""
+        services = (
+            service.with_backends(self.backends[key].values()) for key, service in self.services.items()
+        )
+        notes = sorted(self.notes, key=lambda note: (note.file, note.line))
+        return Parsed(Table(tuple(services)), tuple(notes), frozenset(self.mapped), self.checks, self.sorry)
+
+
+def number(text: str, name: str, *, least: int = 0, most: int = LARGEST_INT) -> int:
+    """A decimal number within bounds; Unreadable otherwise. `name` begins the sentence."""
+    # int() alone would take "1_0", " 7" and digits of other scripts, and a megabyte of digits slowly.
+    if text.isascii() and text.isdecimal() and len(text) <= 20 and least <= int(text) <= most:
+        return int(text)
+    raise Unreadable(f"{name} is {shown(text)}.", f"Give a whole number from {least} to {most}.")
+
+
+def address(text: str) -> str:
+    """Canonical text of an IP address. Unreadable as `lost` for what may be a host's name, which is not
+    looked up: it could mean another machine here than there."""
+    try:
+        # No address is longer; ip_address() of a megabyte would look at all of it.
+        if len(text) <= 45:
+            return canonical_address(text)
+    except ValueError:
+        pass
+    if text and any(mark.isalpha() for mark in text) and ":" not in text and len(text) <= 253:
+        raise Unreadable(
+            f"{shown(text)} is a host's name, and names are not looked up here.",
+            "Write its IP address instead.",
+            Level.LOST,
+        )
+    raise Unreadable(f"{shown(text)} is not an IP address.", "Write an address such as 192.0.2.1.")
+
+
+def port(text: str) -> int:
+    """0 to 65535; Unreadable as `lost` for a port's name such as http."""
+    if text.isascii() and text[:1].isalpha() and len(text) <= 64:
+        raise Unreadable(
+            f"{shown(text)} is a port's name, and names are not looked up here.",
+            "Write the port's number, as “ipvsadm-save -n” does.",
+            Level.LOST,
+        )
+    return number(text, "The port", most=65535)
+
+
+def split_endpoint(text: str) -> tuple[str, str | None]:
+    """`192.0.2.1:80`, `[2001:db8::1]:80`, or an address alone: the two texts, the port None if absent."""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise Unreadable(f"{shown(text)} is not an endpoint.", "Write it as [2001:db8::1]:80.")
+        return host, rest[1:] if rest else None
+    if text.count(":") > 1:
+        return text, None
+    host, colon, rest = text.partition(":")
+    return host, rest if colon else None
+
+
+def shown(text: str) -> str:
+    """A piece of the text in quotes, short enough for a sentence and without control characters."""
+    clean = "".join(mark if mark.isprintable() else "�" for mark in text[:61])
+    return f"“{clean[:60]}…”" if len(text) > 60 else f"“{clean}”"

@@ -1,0 +1,108 @@
+"""Import: a file or a running director into a cluster's draft, looked at before it is taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from cluster import access, desired, live
+from cluster.actions import imports
+from cluster.actions.problems import Rejected
+from cluster.forms import AdoptForm, ImportForm
+from cluster.http import OperatorRequest, actor
+from cluster.ipvs.formats import ipvsadm
+from cluster.ipvs.formats.document import fingerprint, from_document
+from cluster.ipvs.formats.fidelity import Level, Note, Parsed
+from cluster.ipvs.formats.ipvsadm import command
+from cluster.ipvs.plan import plan
+from cluster.ipvs.state import Table
+from cluster.models import Cluster
+from cluster.review import StepView, actual_table
+
+
+def _parse_json(text: str) -> Parsed:
+    try:
+        return Parsed(table=from_document(json.loads(text)))
+    except (ValueError, RecursionError, AttributeError) as error:
+        return Parsed(notes=(Note(1, Level.ERROR, str(error), "Give the document that the panel exports."),))
+
+
+PARSERS: dict[str, Callable[[str], Parsed]] = {"ipvsadm": ipvsadm.parse, "json": _parse_json}
+
+
+@require_http_methods(["GET", "POST"])
+def cluster_import(request: OperatorRequest, pk: int) -> HttpResponse:
+    """Paste or upload; look; take. The text travels along, so that what was looked at is what is taken."""
+    cluster = access.get_cluster(request, pk, needs="operate")
+    form = ImportForm(request.POST or None, request.FILES or None)
+    context = {"cluster": cluster, "form": form}
+    if form.is_valid():
+        said = form.cleaned_data
+        parsed = PARSERS[said["kind"]](said["text"])
+        if "take" in request.POST and not parsed.errors:
+            try:
+                source = f"{dict(ImportForm.KINDS)[said['kind']]}, {len(parsed.table)} services"
+                imports.import_table(
+                    cluster,
+                    parsed.table,
+                    replace=said["replace"],
+                    seen=said["seen"],
+                    source=source,
+                    by=actor(request),
+                )
+                messages.success(request, "The draft has it. Review and apply to put it on the directors.")
+                return redirect("cluster-review", cluster.pk)
+            except Rejected as rejected:
+                form.add_problems(rejected)
+        context |= _looked_at(cluster, parsed.table, replace=said["replace"]) | {
+            "parsed": parsed,
+            "lines": list(parsed.by_line(said["text"])),
+            "text": said["text"],
+        }
+    return render(request, "cluster/cluster_import.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def director_adopt(request: OperatorRequest, pk: int) -> HttpResponse:
+    """Take what runs on a director into its cluster's draft. Applied unchanged, it becomes the panel's."""
+    director = access.get_director(request, pk, needs="operate")
+    cluster = director.cluster
+    if cluster is None:
+        return redirect("director-detail", director.pk)
+    (one,) = live.read([director]).directors
+    table, _ = actual_table(one)
+    form = AdoptForm(request.POST or None)
+    if form.is_valid():
+        try:
+            said = form.cleaned_data
+            chosen = table.only(key for key in table.keys if str(key) in said["services"])
+            source = f"adopted from {director}, {len(chosen)} services"
+            seen = said["seen"]
+            imports.import_table(cluster, chosen, replace=False, seen=seen, source=source, by=actor(request))
+            messages.success(request, "The draft has it. Review and apply to make it the panel's.")
+            return redirect("cluster-review", cluster.pk)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    context = {"director": director, "cluster": cluster, "form": form, "one": one}
+    return render(request, "cluster/director_adopt.html", context | _adoptable(cluster, table))
+
+
+def _adoptable(cluster: Cluster, table: Table) -> dict[str, object]:
+    """The services in the kernel that the draft does not say, or says otherwise."""
+    draft = desired.draft_table(cluster)
+    other = [service for service in table if draft.by_key.get(service.key) != service]
+    shown = [(str(one.key), "\n".join(ipvsadm.save(Table((one,)))), one.key in draft.by_key) for one in other]
+    return {"services": shown, "seen": fingerprint(draft)}
+
+
+def _looked_at(cluster: Cluster, found: Table, *, replace: bool) -> dict[str, object]:
+    draft = desired.draft_table(cluster)
+    after = imports.merged(draft, found, replace=replace)
+    steps = plan(draft, after, owned=draft.keys).steps
+    shown = [StepView(step.kind, str(step), command(step)) for step in steps[:500]]
+    return {"steps": shown, "step_count": len(steps), "seen": fingerprint(draft)}
