@@ -155,4 +155,5 @@ def test_a_killed_owner_takes_everything_with_it(tmp_path: Path, kind: str) -> N
     owner.wait()
     assert wait_until_none(folder) == []
     # The short link to a deep folder is all that a killed owner leaves; the next start takes it away.
-    short_path(folder / kind).unlink(missing_ok=True)
+    if (short := short_path(folder / kind)) != folder / kind:
+        short.unlink(missing_ok=True)
