@@ -52,10 +52,13 @@ class AddressField(forms.CharField):
         if not text:
             return ""
         try:
+            if text.lower().startswith("::ffff:") and "." in text:
+                raise forms.ValidationError(f"Write {text[7:]} as the IPv4 address that it is.")
             return canonical_address(text)
         except ValueError:
+            shown = text if len(text) <= 64 else text[:60] + "…"
             raise forms.ValidationError(
-                f"“{text}” is not an IP address. Write it like 192.168.50.10 or fd00:50::10."
+                f"“{shown}” is not an IP address. Write it like 192.168.50.10 or fd00:50::10."
             ) from None
 
 

@@ -37,6 +37,11 @@ def not_modified() -> HttpResponse:
     return HttpResponse(status=204)
 
 
+def search_text(value: Any) -> str:
+    """What to look for, from a query string: bounded, and without NULs, which PostgreSQL cannot compare."""
+    return str(value or "").replace("\0", "").strip()[:100]
+
+
 def page_number(value: Any, *, default: int = 0) -> int:
     """A number from a query string, which can hold anything."""
     return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 18 else default

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from cluster import audit
 from cluster.actions import people
 from cluster.forms import OwnPasswordForm, TokenForm
-from cluster.http import OperatorRequest, actor
+from cluster.http import OperatorRequest, actor, search_text
 
 
 @sensitive_post_parameters("password")
@@ -31,7 +31,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         return redirect(target)
     # Once the lockout holds, further tries say nothing new, and a log must not be anybody's to fill.
     if form.is_bound and not getattr(request, "axes_locked_out", False):
-        tried = request.POST.get("username", "")[:150]
+        tried = search_text(request.POST.get("username"))
         reason = " ".join(str(error) for errors in form.errors.values() for error in errors)
         audit.record("sign-in.refused", tried, by=actor(request), result="refused", reason=reason)
     status = 200 if not form.is_bound else 422

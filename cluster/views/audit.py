@@ -9,7 +9,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from cluster import access
-from cluster.http import OperatorRequest, page_number
+from cluster.http import OperatorRequest, page_number, search_text
 from cluster.models import AuditEntry
 
 PER_PAGE = 50
@@ -17,7 +17,7 @@ PER_PAGE = 50
 
 @require_GET
 def audit_list(request: OperatorRequest) -> HttpResponse:
-    chosen = {name: request.GET.get(name, "").strip()[:100] for name in ("actor", "action", "target")}
+    chosen = {name: search_text(request.GET.get(name)) for name in ("actor", "action", "target")}
     entries = _visible(request)
     if chosen["actor"]:
         entries = entries.filter(actor=chosen["actor"])

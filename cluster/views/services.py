@@ -10,14 +10,14 @@ from cluster import access
 from cluster.actions import services
 from cluster.actions.problems import Rejected
 from cluster.forms import ConfirmForm, ServiceForm
-from cluster.http import OperatorRequest, actor
+from cluster.http import OperatorRequest, actor, search_text
 from cluster.models import VirtualService
 from cluster.views.live import live_context
 
 
 @require_GET
 def service_list(request: OperatorRequest) -> HttpResponse:
-    query = request.GET.get("q", "").strip()[:100]
+    query = search_text(request.GET.get("q"))
     found = VirtualService.objects.filter(cluster__in=access.visible_clusters(request.user))
     if query:
         where = Q(name__icontains=query) | Q(address__icontains=query) | Q(cluster__name__icontains=query)

@@ -32,6 +32,8 @@ def _text(response: Any) -> str:
     [
         ({"address": "192.168.50.300"}, "“192.168.50.300” is not an IP address"),
         ({"address": "fe80::1%eth0"}, "is not an IP address"),
+        ({"address": "a" * 10_000}, "a…” is not an IP address"),
+        ({"address": "::ffff:192.168.50.10"}, "Write 192.168.50.10 as the IPv4 address"),
         ({"address": "224.0.0.1"}, "not the address of one host"),
         ({"address": "0.0.0.0"}, "means “any address”"),
         ({"address": "fe80::1"}, "link-local"),
@@ -393,3 +395,11 @@ def test_a_revision_reads_like_ipvsadm(
     apply_draft(web)
     page = _text(vera.get(reverse("revision-detail", args=[web.pk, 1])))
     assert "-A -t 192.168.50.10:80 -s rr" in page
+
+
+@pytest.mark.parametrize("odd", ["\x00", "%", "'", "a" * 5000])
+def test_odd_searches_find_nothing_and_break_nothing(otto: Client, service: VirtualService, odd: str) -> None:
+    for name in ("service-list", "audit-list"):
+        asked = {"q": odd, "target": odd, "actor": odd, "action": odd, "before": odd}
+        assert otto.get(reverse(name), asked).status_code == 200
+    assert Client().post(reverse("login"), {"username": odd, "password": odd}).status_code == 422
