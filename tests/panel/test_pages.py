@@ -11,9 +11,7 @@ from django.urls import reverse
 
 from cluster import jobs
 from cluster.actions import backends
-from cluster.desired import draft_table
 from cluster.ipvs.formats.document import fingerprint
-from cluster.ipvs.formats.ipvsadm import save
 from cluster.models import ApiToken, Backend, Cluster, Director, Job, Run, VirtualService
 from cluster.review import reported_table
 from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft
@@ -22,7 +20,7 @@ GOOD_SERVICE = {"address": "192.168.50.20", "port": "80", "protocol": "tcp", "sc
 GOOD_BACKEND = {"address": "192.168.50.12", "port": "80", "forwarding": "direct", "weight": "1", "name": ""}
 
 
-def _text(response: Any) -> str:
+def text_of(response: Any) -> str:
     """The words of a page as a reader sees them."""
     return re.sub(r"\s+", " ", response.content.decode().replace("&#x27;", "'"))
 
@@ -54,7 +52,7 @@ def test_a_bad_service_is_a_field_error_and_the_typed_values_stay(
 ) -> None:
     typed = GOOD_SERVICE | {"name": "typed by hand"} | changed
     response = otto.post(reverse("service-new", args=[service.cluster_id]), typed)
-    page = _text(response)
+    page = text_of(response)
     assert response.status_code == 200 and said in page and 'value="typed by hand"' in page
     assert next(iter(response.context["form"].errors)) in changed
     assert VirtualService.objects.count() == 1
@@ -81,7 +79,7 @@ def test_a_bad_backend_is_a_field_error_and_the_typed_values_stay(
 ) -> None:
     typed = GOOD_BACKEND | {"name": "typed by hand"} | changed
     response = otto.post(reverse("backend-new", args=[backend.service_id]), typed)
-    page = _text(response)
+    page = text_of(response)
     assert response.status_code == 200 and said in page and 'value="typed by hand"' in page
     assert Backend.objects.count() == 1
 
@@ -96,52 +94,17 @@ def test_services_of_both_protocols_and_families_can_be_made(
     assert VirtualService.objects.get().address in ("192.168.50.30", "fd00:50::30")
 
 
-def test_every_setting_of_a_service_can_be_given_and_edited(otto: Client, web: Cluster) -> None:
-    typed = GOOD_SERVICE | {"protocol": "udp", "flags": ["4", "16"]}
-    typed |= {"persistence_s": "360", "persistence_prefix": "24"}
-    assert otto.post(reverse("service-new", args=[web.pk]), typed).status_code == 302
-    service = VirtualService.objects.get()
-    assert service.features == ["persistent 360 s by /24", "one packet", "flag-2"]
-    page = otto.get(reverse("service-edit", args=[service.pk]))
-    assert page.context["form"].more_is_open and 'value="360"' in _text(page)
-    typed |= {"version": "1", "persistence_s": "", "persistence_prefix": "", "flags": []}
-    assert otto.post(reverse("service-edit", args=[service.pk]), typed).status_code == 302
-    service.refresh_from_db()
-    assert service.features == []
-
-
-def test_a_firewall_mark_needs_no_address(otto: Client, web: Cluster) -> None:
-    typed = {"protocol": "firewall-mark", "mark": "7", "family": "6", "scheduler": "rr"}
-    assert otto.post(reverse("service-new", args=[web.pk]), typed).status_code == 302
-    service = VirtualService.objects.get()
-    assert str(service) == "firewall mark 7 IPv6"
-    assert save(draft_table(web)) == ["-A -f 7 -6 -s rr"]
-    assert "Give the mark" in _text(otto.post(reverse("service-new", args=[web.pk]), typed | {"mark": ""}))
-    assert "already" in _text(otto.post(reverse("service-new", args=[web.pk]), typed))
-    assert otto.get(reverse("service-edit", args=[service.pk])).status_code == 200
-
-
-def test_a_tunnel_and_thresholds_can_be_given(otto: Client, service: VirtualService) -> None:
-    typed = GOOD_BACKEND | {"forwarding": "tunnel", "tunnel": "gue", "tunnel_port": "6080", "upper": "100"}
-    assert otto.post(reverse("backend-new", args=[service.pk]), typed).status_code == 302
-    backend = Backend.objects.get()
-    assert backend.features == ["GUE port 6080", "up to 100 connections"]
-    words = save(draft_table(service.cluster))[1].split()
-    assert {"-i", "--tun-type", "gue", "--tun-port", "6080", "--tun-nocsum", "-x", "100"} < set(words)
-    assert otto.get(reverse("backend-edit", args=[backend.pk])).context["form"].more_is_open
-
-
 def test_two_people_with_the_same_form_do_not_overwrite_each_other(otto: Client, backend: Backend) -> None:
     backends.set_weight(backend, seen_version=1, weight=7, by=ANN)
     typed = GOOD_BACKEND | {"address": "192.168.50.11", "weight": "3", "version": "1"}
     response = otto.post(reverse("backend-edit", args=[backend.pk]), typed)
-    assert "ann has changed it since you opened this form" in _text(response)
-    assert 'value="3"' in _text(response) and Backend.objects.get().weight == 7
+    assert "ann has changed it since you opened this form" in text_of(response)
+    assert 'value="3"' in text_of(response) and Backend.objects.get().weight == 7
 
 
 def test_removing_wants_the_name_typed(ann: Client, service: VirtualService) -> None:
     url = reverse("service-remove", args=[service.pk])
-    assert "exactly. Nothing was removed." in _text(ann.post(url, {"confirm": "yes"}))
+    assert "exactly. Nothing was removed." in text_of(ann.post(url, {"confirm": "yes"}))
     assert VirtualService.objects.exists()
     assert ann.post(url, {"confirm": "192.168.50.10:80"}).status_code == 302
     assert not VirtualService.objects.exists()
@@ -150,7 +113,7 @@ def test_removing_wants_the_name_typed(ann: Client, service: VirtualService) -> 
 def test_the_review_says_the_plan_in_words_and_as_commands(
     otto: Client, backend: Backend, director: Director
 ) -> None:
-    page = _text(otto.get(reverse("cluster-review", args=[backend.service.cluster_id])))
+    page = text_of(otto.get(reverse("cluster-review", args=[backend.service.cluster_id])))
     assert "Add service TCP 192.168.50.10:80, scheduler rr." in page
     assert "ipvsadm -A -t 192.168.50.10:80 -s rr" in page
     assert "ipvsadm -a -t 192.168.50.10:80 -r 192.168.50.11:80 -m -w 1" in page
@@ -164,7 +127,7 @@ def test_the_review_tells_what_a_removal_cuts(
     key = {"protocol": "tcp", "address": "192.168.50.10", "port": 80, "scheduler": "rr", "owned": True}
     talker.frame(services=[key | {"backends": [part]}])
     backends.remove_backend(backend, by=ANN)
-    page = _text(otto.get(reverse("cluster-review", args=[run.job.cluster_id])))
+    page = text_of(otto.get(reverse("cluster-review", args=[run.job.cluster_id])))
     assert "Cuts 412 established connections." in page
 
 
@@ -173,7 +136,7 @@ def test_the_review_names_services_that_somebody_else_put_there(
 ) -> None:
     key = {"protocol": "tcp", "address": "192.168.50.10", "port": 80, "scheduler": "lc", "owned": False}
     talker.frame(services=[key | {"backends": []}])
-    page = _text(otto.get(reverse("cluster-review", args=[director.cluster_id])))
+    page = text_of(otto.get(reverse("cluster-review", args=[director.cluster_id])))
     assert "was not put there by the panel" in page
 
 
@@ -183,7 +146,7 @@ def test_the_review_plans_on_what_the_kernel_holds_now(
     """A director that joins with services of an earlier life: the removal must not come as a surprise."""
     old = {"protocol": "tcp", "address": "192.168.50.66", "port": 80, "scheduler": "rr", "backends": []}
     talker.frame(services=[old | {"owned": True}])
-    page = _text(otto.get(reverse("cluster-review", args=[director.cluster_id])))
+    page = text_of(otto.get(reverse("cluster-review", args=[director.cluster_id])))
     assert "Remove service TCP 192.168.50.66:80" in page
 
 
@@ -192,15 +155,15 @@ def test_a_virtual_address_that_no_director_has_is_named(
 ) -> None:
     talker.hello(addresses=["192.168.50.2"])
     url = reverse("cluster-review", args=[director.cluster_id])
-    assert "is on no interface of any director" in _text(otto.get(url))
+    assert "is on no interface of any director" in text_of(otto.get(url))
     talker.hello(addresses=["192.168.50.2", "192.168.50.10"])
-    assert "is on no interface of any director" not in _text(otto.get(url))
+    assert "is on no interface of any director" not in text_of(otto.get(url))
 
 
 def test_the_review_shows_drift(otto: Client, run: Run, talker: TalkingDirector) -> None:
     talker.finish(run)
     talker.frame(fingerprint="something else")
-    page = _text(otto.get(reverse("cluster-review", args=[run.job.cluster_id])))
+    page = text_of(otto.get(reverse("cluster-review", args=[run.job.cluster_id])))
     assert "was changed from outside" in page
 
 
@@ -210,7 +173,7 @@ def test_applying_a_stale_review_is_refused_in_words(
     response = otto.post(
         reverse("cluster-review", args=[director.cluster_id]), {"seen": "0" * 64, "reason": "x"}
     )
-    assert "has changed since you opened this review" in _text(response) and not Job.objects.exists()
+    assert "has changed since you opened this review" in text_of(response) and not Job.objects.exists()
 
 
 def test_the_live_table_sums_directors_and_shows_its_age(
@@ -221,7 +184,7 @@ def test_the_live_table_sums_directors_and_shows_its_age(
     key = {"protocol": "tcp", "address": "192.168.50.10", "port": 80, "scheduler": "wrr", "owned": True}
     talker.frame(services=[key | {"rates": {"connections": 1.5}, "backends": [part]}])
     response = vera.get(reverse("live", args=[director.cluster_id]))
-    page = _text(response)
+    page = text_of(response)
     assert "TCP 192.168.50.10:80" in page and "1.5" in page and "data-age-at=" in page
     assert response.context["live_rows"][0].active == 2 and not response.context["live_is_stale"]
     url = reverse("live-table", args=[director.cluster_id])
@@ -233,7 +196,7 @@ def test_the_live_table_sums_directors_and_shows_its_age(
 def test_old_numbers_are_marked_stale(vera: Client, director: Director, talker: TalkingDirector) -> None:
     talker.frame(age_s=15)
     response = vera.get(reverse("live-table", args=[director.cluster_id]))
-    assert response.context["live_is_stale"] and 'class="panel stale"' in _text(response)
+    assert response.context["live_is_stale"] and 'class="panel stale"' in text_of(response)
 
 
 def test_with_redis_down_the_page_keeps_the_numbers_that_it_has(
@@ -249,10 +212,10 @@ def test_nothing_is_green_when_nobody_can_tell(
     talker.finish(run)
     director = Director.objects.get()
     talker.frame(fingerprint=fingerprint(reported_table(director)))
-    assert "in sync" in _text(ann.get(reverse("cluster-list")))
+    assert "in sync" in text_of(ann.get(reverse("cluster-list")))
     redis.is_up = False
     for name in ("cluster-list", "director-list"):
-        assert "in sync" not in _text(ann.get(reverse(name)))
+        assert "in sync" not in text_of(ann.get(reverse(name)))
 
 
 def test_a_frame_that_the_director_did_not_sign_is_not_shown(
@@ -270,7 +233,7 @@ PAGES = ["overview", "cluster-list", "director-list", "service-list", "job-list"
 def test_pages_render_with_redis_down_and_say_so(ann: Client, run: Run, redis: FakeRedis, name: str) -> None:
     redis.is_up = False
     response = ann.get(reverse(name))
-    assert response.status_code == 200 and "Redis does not answer." in _text(response)
+    assert response.status_code == 200 and "Redis does not answer." in text_of(response)
 
 
 def test_everything_of_one_cluster_renders_with_redis_down(
@@ -285,7 +248,7 @@ def test_everything_of_one_cluster_renders_with_redis_down(
         ("director-detail", director.pk),
         ("job-detail", run.job_id),
     ]:
-        assert "Redis does not answer." in _text(ann.get(reverse(name, args=[pk])))
+        assert "Redis does not answer." in text_of(ann.get(reverse(name, args=[pk])))
 
 
 def test_what_is_applied_while_redis_is_down_is_not_lost(
@@ -304,24 +267,24 @@ def test_a_stand_in_kernel_is_named_on_every_page(
 ) -> None:
     talker.hello(stand_in=True)
     for name in PAGES:
-        assert "No IPVS kernel: director1 keeps its table in memory." in _text(ann.get(reverse(name)))
+        assert "No IPVS kernel: director1 keeps its table in memory." in text_of(ann.get(reverse(name)))
 
 
 def test_a_missing_panel_worker_is_said(ann: Client) -> None:
-    assert "own worker does not run" in _text(ann.get("/"))
+    assert "own worker does not run" in text_of(ann.get("/"))
     jobs.sweep()
-    assert "own worker does not run" not in _text(ann.get("/"))
+    assert "own worker does not run" not in text_of(ann.get("/"))
 
 
 def test_a_viewer_reads_that_he_only_looks(vera: Client, service: VirtualService) -> None:
-    page = _text(vera.get(reverse("service-detail", args=[service.pk])))
+    page = text_of(vera.get(reverse("service-detail", args=[service.pk])))
     assert "your role is viewer" in page and "This needs the role operator." in page
 
 
 def test_empty_pages_say_what_comes_next(ann: Client) -> None:
-    assert "Create the first cluster" in _text(ann.get("/"))
-    assert "No director has announced itself" in _text(ann.get(reverse("director-list")))
-    assert "No job yet" in _text(ann.get(reverse("job-list")))
+    assert "Create the first cluster" in text_of(ann.get("/"))
+    assert "No director has announced itself" in text_of(ann.get(reverse("director-list")))
+    assert "No job yet" in text_of(ann.get(reverse("job-list")))
 
 
 def test_lists_take_the_same_queries_for_few_and_many(
@@ -363,7 +326,7 @@ def test_the_api_answers_a_token_with_what_its_user_may_see(
 ) -> None:
     tokens = {}
     for name, client in (("ann", ann), ("mallory", mallory)):
-        page = _text(client.post(reverse("token-new"), {"name": "script"}))
+        page = text_of(client.post(reverse("token-new"), {"name": "script"}))
         found = re.search(r"<code>([\w-]{40,})</code>", page)
         assert found
         tokens[name] = {"Authorization": f"Bearer {found[1]}"}
@@ -386,14 +349,14 @@ def test_loading_a_module_makes_a_job_for_that_director(otto: Client, director: 
     assert response.status_code == 302 and Job.objects.get().title == "Load module ip_vs_sh"
     otto.post(url, {"module": "rootkit"})
     assert Job.objects.count() == 1
-    assert "not among the modules" in _text(otto.get(reverse("director-detail", args=[director.pk])))
+    assert "not among the modules" in text_of(otto.get(reverse("director-detail", args=[director.pk])))
 
 
 def test_a_revision_reads_like_ipvsadm(
     vera: Client, web: Cluster, backend: Backend, director: Director
 ) -> None:
     apply_draft(web)
-    page = _text(vera.get(reverse("revision-detail", args=[web.pk, 1])))
+    page = text_of(vera.get(reverse("revision-detail", args=[web.pk, 1])))
     assert "-A -t 192.168.50.10:80 -s rr" in page
 
 
