@@ -132,7 +132,7 @@ def sweep() -> None:
     """The panel worker's round: note who was heard, and send again what has no end yet."""
     now = timezone.now()
     Sweep.objects.update_or_create(pk=1, defaults={"at": now})
-    answers = live.read(Director.objects.exclude(public_key=""))
+    answers = live.read(Director.objects.filter(cluster__isnull=False))
     if not answers.redis_is_up:
         return
     present = set()
@@ -212,7 +212,8 @@ def _take_hello(message: object, claimed: Report) -> None:
         # Reinstalled, or somebody with its name: an administrator has to look.
         Director.objects.filter(pk=known.pk).update(rival_key=public)
     elif known is not None:
-        Director.objects.filter(pk=known.pk).update(
+        # Still waiting, or somebody has enrolled it since it was read here.
+        Director.objects.filter(pk=known.pk, cluster=None).update(
             announced_at=now, facts=facts, public_key=public, sequence=0
         )
     elif NAME.fullmatch(report.director) and Director.objects.filter(cluster=None).count() < MOST_WAITING:

@@ -6,6 +6,7 @@ fail nor look alive on dead numbers.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -97,7 +98,7 @@ def _believed(director: Director, text: bytes | str | None) -> DirectorLive:
         frame = Frame.from_body(body)
     except envelope.Refused:
         return DirectorLive(director)
-    if frame.director != director.name or not _is_readable(frame):
+    if frame.director != director.name or not math.isfinite(frame.at) or not _is_readable(frame):
         return DirectorLive(director)
     # A frame from the future is as little to be trusted as an old one: its clock is wrong.
     return DirectorLive(director, frame, abs(time.time() - frame.at))
@@ -109,11 +110,20 @@ def _is_readable(frame: Frame) -> bool:
     try:
         for service in frame.payload["services"]:
             key_from_document(service)
+            str(service["scheduler"]), bool(service["owned"])
+            _has_numbers(service)
             for part in service["backends"]:
                 endpoint(part["address"], int(part["port"])), int(part["weight"]), int(part["active"])
-    except (KeyError, TypeError, ValueError, AttributeError):
+                _has_numbers(part)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return False
     return True
+
+
+def _has_numbers(counted: dict[str, Any]) -> None:
+    """An exception unless totals and rates, where given, are numbers."""
+    for name in RATE_NAMES:
+        int(counted.get("totals", {}).get(name, 0)), int(counted.get("rates", {}).get(name, 0.0))
 
 
 def presence(one: DirectorLive, *, redis_is_up: bool) -> str:

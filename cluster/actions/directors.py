@@ -23,7 +23,9 @@ def enrol_director(director: Director, cluster: Cluster, *, seen_fingerprint: st
         text = f"{director} announces another key now: {director.fingerprint}. Compare it again."
         raise Rejected(Problem("", text))
     # Seconds are enough: an epoch only has to be higher than any that the director has seen.
-    enrolled = Director.objects.filter(pk=director.pk, cluster=None).update(
+    # The key is in the filter, because a hello may have changed it since the fingerprints were compared.
+    waiting = Director.objects.filter(pk=director.pk, cluster=None, public_key=director.public_key)
+    enrolled = waiting.update(
         cluster=cluster,
         epoch=max(director.epoch + 1, int(time.time())),
         enrolled_at=timezone.now(),
@@ -31,7 +33,9 @@ def enrol_director(director: Director, cluster: Cluster, *, seen_fingerprint: st
         applied_at=None,
     )
     if not enrolled:
-        raise Rejected(Problem("", f"{director} belongs to a cluster already."))
+        raise Rejected(
+            Problem("", f"{director} belongs to a cluster already, or announces another key now. Look again.")
+        )
     director.refresh_from_db()
     audit.record(
         "director.enrol", director, by=by, cluster=cluster, after={"fingerprint": director.fingerprint}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from datetime import timedelta
 from typing import Any
@@ -12,9 +14,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cluster import jobs
-from cluster.actions.directors import raise_epochs
+from cluster.actions.directors import enrol_director, raise_epochs
+from cluster.actions.problems import Rejected
 from cluster.models import AuditEntry, Backend, Cluster, Director, Job, Run
-from cluster.wire.envelope import verify
+from cluster.wire.envelope import _signed_bytes, verify
 from cluster.wire.messages import Event, Order
 from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft
 
@@ -255,6 +258,33 @@ def test_an_odd_frame_is_no_frame(ann: Client, director: Director, talker: Talki
         talker.frame(services=odd)
         response = ann.get(reverse("live-table", args=[director.cluster_id]))
         assert response.status_code == 200 and response.context["live_at"] is None
+
+
+def test_numbers_that_are_none_stop_neither_sweep_nor_page(
+    ann: Client, director: Director, talker: TalkingDirector, redis: FakeRedis
+) -> None:
+    key = {"protocol": "tcp", "address": "192.0.2.1", "port": 80, "scheduler": "rr", "owned": True}
+    part = {"address": "192.0.2.2", "port": 80, "forwarding": "masquerade", "weight": 1, "active": 0}
+    for odd in (part | {"active": float("inf")}, part | {"rates": 5}):
+        text = json.dumps({"services": [key | {"backends": [odd]}]})
+        frame = {"director": "director1", "cluster": "", "sequence": 1, "at": time.time(), "period_s": 2.0}
+        body = json.dumps(frame)[:-1] + f', "payload": {text}}}'
+        signed = talker.key.sign("frame", {})
+        signature = talker.key._private.sign(_signed_bytes("frame", body))
+        signed |= {"body": body, "signature": base64.b64encode(signature).decode()}
+        redis.values["live:director1"] = json.dumps(signed)
+        jobs.sweep()
+        assert ann.get(reverse("overview")).status_code == 200
+        assert ann.get(reverse("live", args=[director.cluster_id])).status_code == 200
+
+
+def test_a_key_that_changed_after_the_comparison_is_not_enrolled(
+    web: Cluster, talker: TalkingDirector, redis: FakeRedis
+) -> None:
+    compared = Director.objects.get()
+    TalkingDirector("director1", redis).hello()
+    with pytest.raises(Rejected, match="announces another key now"):
+        enrol_director(compared, web, seen_fingerprint=compared.fingerprint, by=ANN)
 
 
 def test_a_wrong_clock_is_named(ann: Client, director: Director, talker: TalkingDirector) -> None:
