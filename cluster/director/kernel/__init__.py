@@ -34,6 +34,14 @@ class NoAnswer(KernelError):
     """The kernel did not answer in time. What was asked may have been done: read before asking again."""
 
 
+class KernelRefused(KernelError):
+    """The kernel answered with `errno` to what was no step: a question, or a setting."""
+
+    def __init__(self, errno: int) -> None:
+        super().__init__(f"The kernel refused: {os.strerror(errno)}.")
+        self.errno = errno
+
+
 class HalfRead(KernelError):
     """What arrived is not the whole answer: it was cut, overrun, or the table changed meanwhile."""
 

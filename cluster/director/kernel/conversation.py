@@ -1,0 +1,209 @@
+"""One generic netlink socket, from the family's number to the last answer: ask, dump, tell in batches."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Self
+
+from cluster.director.kernel import (
+    HalfRead,
+    KernelError,
+    KernelRefused,
+    KernelUnavailable,
+    NoAnswer,
+    NotPermitted,
+    codec,
+)
+from cluster.ipvs.plan import Step
+
+# Flat from 8 to 64 KiB a send; 256 KiB is slower and blocks the kernel's mutex for longer.
+_BATCH_BYTES = 64 * 1024
+# An answer to each message must fit into the receive buffer at 768 bytes each: 277 in the default one.
+_BATCH_MESSAGES_DEFAULT_BUFFER = 250
+_BATCH_MESSAGES = 2000
+_RECEIVE_BUFFER = 4 * 1024 * 1024
+# The kernel fills up to 32 KiB at a time; a shorter receive would silently lose most of a dump.
+_LARGEST_DATAGRAM = 128 * 1024
+
+_HEADER = struct.Struct("=IHHII")
+_GENERIC_HEADER = struct.Struct("=IHHIIBBH")
+_CODE = struct.Struct("=i")
+_NETLINK_GENERIC, _SOL_NETLINK, _NETLINK_CAP_ACK, _SO_RCVBUFFORCE = 16, 270, 10, 33
+_REQUEST, _ACK, _DUMP, _INTERRUPTED = 0x1, 0x4, 0x300, 0x10
+_TYPE_ERROR, _TYPE_DONE, _TYPE_OVERRUN = 2, 3, 4
+_CONTROLLER, _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 16, 3, 1, 2
+
+
+class Conversation:
+    """One socket, from the family's number to the last answer."""
+
+    def __init__(self, deadline_s: float) -> None:
+        self._deadline_s = deadline_s
+        self._sequence = 0
+        self._largest_batch = _BATCH_MESSAGES
+        self._buffer = bytearray(_LARGEST_DATAGRAM)
+        self._family = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self._socket = socket.socket(
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_GENERIC
+            )
+        except OSError as error:
+            raise KernelError(f"No netlink socket could be opened: {error.strerror}.") from error
+        try:
+            self._prepare()
+        except BaseException:
+            self._socket.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _prepare(self) -> None:
+        self._socket.settimeout(self._deadline_s)
+        self._socket.bind((0, 0))
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        except PermissionError:
+            self._largest_batch = _BATCH_MESSAGES_DEFAULT_BUFFER
+        name = codec.attribute(_FAMILY_NAME, codec.FAMILY.encode() + b"\0")
+        try:
+            found = codec.attributes(self._one(_CONTROLLER, _GET_FAMILY, name))
+        except KernelRefused as refusal:
+            if refusal.errno != errno.ENOENT:
+                raise
+            raise KernelUnavailable("The kernel has no IPVS: the module ip_vs is not loaded.") from None
+        self._family = int.from_bytes(found[_FAMILY_ID], sys.byteorder)
+
+    def ask(self, command: int, payload: bytes) -> bytes:
+        """The attributes of one answer. KernelRefused, with the errno, where the kernel refuses."""
+        return self._one(self._family, command, payload)
+
+    def dump(self, command: int, payload: bytes) -> Iterator[bytes]:
+        """The attributes of each entry of a list, to its very end."""
+        self._send(self._message(self._family, command, _REQUEST | _DUMP, payload))
+        while True:
+            for kind, flags, body in self._receive():
+                if flags & _INTERRUPTED:
+                    raise HalfRead("The table changed while it was read.")
+                if kind in (_TYPE_ERROR, _TYPE_DONE):
+                    self._raise_for(_code(body))
+                    return
+                yield body[4:]
+
+    def tell(self, steps: Sequence[Step]) -> list[int]:
+        """An errno for each step, 0 for done. The steps go in batches; the last of each asks for an
+        acknowledgement, and those before it are heard of only where they were refused."""
+        codes = [0] * len(steps)
+        places: dict[int, int] = {}
+        batch = bytearray()
+        for place, step in enumerate(steps):
+            try:
+                command, payload = codec.encode_step(step)
+            except (struct.error, ValueError, OSError):
+                codes[place] = errno.EINVAL
+                continue
+            length = 20 + len(payload)
+            if batch and (len(batch) + length > _BATCH_BYTES or len(places) >= self._largest_batch):
+                self._tell_batch(batch, places, codes)
+                batch, places = bytearray(), {}
+            batch += self._message(self._family, command, _REQUEST, payload)
+            places[self._sequence] = place
+        if batch:
+            self._tell_batch(batch, places, codes)
+        return codes
+
+    def _tell_batch(self, batch: bytearray, places: dict[int, int], codes: list[int]) -> None:
+        last = max(places)
+        offset = 0
+        while True:
+            length, kind, flags, sequence, port = _HEADER.unpack_from(batch, offset)
+            if sequence == last:
+                _HEADER.pack_into(batch, offset, length, kind, flags | _ACK, sequence, port)
+                break
+            offset += length
+        self._send(bytes(batch))
+        while True:
+            for kind, _, body, sequence in self._receive_numbered():
+                if kind != _TYPE_ERROR or sequence not in places:
+                    raise HalfRead("The kernel answered something that was not asked.")
+                code = _code(body)
+                if code == errno.EPERM:
+                    self._raise_for(code)
+                codes[places[sequence]] = code
+                if sequence == last:
+                    return
+
+    def _one(self, kind: int, command: int, payload: bytes) -> bytes:
+        self._send(self._message(kind, command, _REQUEST, payload))
+        for answer, _, body in self._receive():
+            if answer == _TYPE_ERROR:
+                self._raise_for(_code(body))
+                break
+            return body[4:]
+        raise HalfRead("The kernel's answer is empty.")
+
+    def _message(self, kind: int, command: int, flags: int, payload: bytes) -> bytes:
+        self._sequence += 1
+        length = 20 + len(payload)
+        return (
+            _GENERIC_HEADER.pack(length, kind, flags, self._sequence, 0, command, codec.VERSION, 0) + payload
+        )
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.send(data)
+        except TimeoutError:
+            raise self._silence() from None
+        except OSError as error:
+            raise KernelError(f"The kernel could not be asked: {error.strerror}.") from error
+
+    def _receive(self) -> Iterator[tuple[int, int, bytes]]:
+        for kind, flags, body, sequence in self._receive_numbered():
+            if sequence != self._sequence:
+                raise HalfRead("The kernel answered something that was not asked.")
+            yield kind, flags, body
+
+    def _receive_numbered(self) -> Iterator[tuple[int, int, bytes, int]]:
+        """The messages of one datagram, which must be whole."""
+        try:
+            size, _, flags, _ = self._socket.recvmsg_into([self._buffer])
+        except TimeoutError:
+            raise self._silence() from None
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                raise HalfRead("The kernel had more to say than the socket could hold.") from None
+            raise KernelError(f"The kernel's answer could not be received: {error.strerror}.") from error
+        if flags & socket.MSG_TRUNC:
+            raise HalfRead("The kernel's answer was cut.")
+        data = bytes(memoryview(self._buffer)[:size])
+        offset = 0
+        while offset + _HEADER.size <= size:
+            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+            if length < _HEADER.size or offset + length > size:
+                raise HalfRead("A message of the kernel's answer is cut.")
+            if kind == _TYPE_OVERRUN:
+                raise HalfRead("The kernel lost a part of its answer.")
+            yield kind, flags, data[offset + _HEADER.size : offset + length], sequence
+            offset += (length + 3) & ~3
+
+    def _silence(self) -> KernelError:
+        return NoAnswer(f"The kernel did not answer within {self._deadline_s:g} s.")
+
+    def _raise_for(self, code: int) -> None:
+        if code == errno.EPERM:
+            raise NotPermitted("The worker may not program IPVS: it lacks CAP_NET_ADMIN.")
+        if code:
+            raise KernelRefused(code)
+
+
+def _code(body: bytes) -> int:
+    """The errno of an error or of a list's end, where the kernel writes it negative."""
+    return -int(_CODE.unpack_from(body)[0]) if len(body) >= _CODE.size else 0
