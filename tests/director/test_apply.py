@@ -6,7 +6,6 @@ import errno
 from dataclasses import replace
 
 import pytest
-from conftest import Stage, backend, service, table
 
 from cluster.director import host
 from cluster.director.apply import take
@@ -16,6 +15,7 @@ from cluster.ipvs.formats.document import from_document
 from cluster.ipvs.state import Table
 from cluster.wire.envelope import SigningKey
 from cluster.wire.messages import Operation
+from tests.director.stage import Stage, backend, service, table
 
 SHOP = table(service(1, backend(1), backend(2)), service(2, backend(3)))
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Stage, backend, service, table
 
 from cluster.director import journal as journal_module
 from cluster.director.apply import restore, take
 from cluster.director.journal import Journal, Sequence, write_durably
 from cluster.director.kernel.memory import Faults, Killed, MemoryKernel
 from cluster.ipvs.state import Table
+from tests.director.stage import Stage, backend, service, table
 
 BEFORE = table(service(1, backend(1), backend(2)), service(2, backend(3)))
 AFTER = table(service(1, backend(2, weight=5), backend(4), scheduler="wlc"), service(3, backend(5)))

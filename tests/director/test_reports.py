@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import Stage, backend, service, table
 
 from cluster.director import reports as reports_module
 from cluster.director.apply import take
@@ -20,6 +19,7 @@ from cluster.ipvs.state import BackendKey
 from cluster.ipvs.stats import BackendCounters, Counters, Reading
 from cluster.wire.envelope import verify
 from cluster.wire.messages import Frame
+from tests.director.stage import Stage, backend, service, table
 
 SHOP = table(service(1, backend(1)))
 FOREIGN = service(9, backend(9))

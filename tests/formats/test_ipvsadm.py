@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import few, tables
 
 from cluster.ipvs.formats import ipvsadm
 from cluster.ipvs.formats.fidelity import Level
@@ -21,6 +20,7 @@ from cluster.ipvs.state import (
     Tunnel,
     TunnelKind,
 )
+from tests.ipvs.tables import few, tables
 
 WEB = "-A -t 192.0.2.1:80 -s wrr\n"
 

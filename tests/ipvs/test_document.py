@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from tables import few, keys, tables
 
 from cluster.ipvs.formats.document import (
     fingerprint,
@@ -17,6 +16,7 @@ from cluster.ipvs.formats.document import (
     to_document,
 )
 from cluster.ipvs.state import ServiceKey, Table
+from tests.ipvs.tables import few, keys, tables
 
 
 @few

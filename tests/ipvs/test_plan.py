@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import few, tables
 
 from cluster.director.kernel.memory import MemoryKernel
 from cluster.ipvs.plan import Operation, plan
 from cluster.ipvs.state import Backend, Forwarding, Protocol, Service, ServiceKey, Table
+from tests.ipvs.tables import few, tables
 
 KEY = ServiceKey(Protocol.TCP, "192.0.2.1", 80)
 

@@ -7,7 +7,6 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from random_tables import random_table
 
 from cluster.director.kernel import NOT_TRIED, Kernel
 from cluster.director.kernel.netlink import NetlinkKernel
@@ -26,6 +25,7 @@ from cluster.ipvs.state import (
     TunnelKind,
     endpoint,
 )
+from tests.kernel.random_tables import random_table
 
 WEB = Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), "rr")
 ONE = Backend("10.0.0.1", 80)
