@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import logging
 import sys
+import time
 from pathlib import Path
+from typing import BinaryIO
 
 from cluster.director import config as settings
 from cluster.director import host
@@ -22,6 +25,9 @@ from cluster.ipvs.formats.ipvsadm import save
 from cluster.wire.envelope import fingerprint
 
 log = logging.getLogger("cluster.director")
+
+# A worker that was asked to end may finish the order that it is at.
+OTHER_WORKER_ENDS_WITHIN_S = 20.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,6 +59,7 @@ def make_kernel(config: Config) -> Kernel:
 
 def _work(config: Config) -> int:
     key = config.signing_key()
+    alone = _only_worker(config)
     sequence = Sequence(config.state_dir)
     reporter = Reporter(director=config.director, key=key, sequence=sequence, state_dir=config.state_dir)
     director = Director(config, make_kernel(config), Journal(config.state_dir), reporter)
@@ -67,6 +74,25 @@ def _work(config: Config) -> int:
         return run_worker(app, director)
     finally:
         watch.stop()
+        alone.close()
+
+
+def _only_worker(config: Config) -> BinaryIO:
+    """A lock that this process holds until it ends: two workers would take each other's numbers and send
+    each other's reports. ConfigError where another one does not end in time."""
+    path = config.state_dir / "worker.lock"
+    file = path.open("wb")
+    deadline = time.monotonic() + OTHER_WORKER_ENDS_WITHIN_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                file.close()
+                said = f"Another worker uses {config.state_dir}. End it, or choose another state_dir."
+                raise ConfigError(said) from None
+            time.sleep(0.1)
 
 
 def _restore(director: Director) -> None:
@@ -92,9 +118,9 @@ def _show(config: Config) -> int:
     if record is None:
         print("journal: none")
     else:
-        state = "applied" if record.applied else f"not applied (last applied: {record.applied_revision})"
+        state = "applied" if record.is_applied else f"not applied (last applied: {record.applied_revision})"
         print(f"cluster: {record.cluster}")
-        print(f"revision: {record.revision} of epoch {record.epoch}, {state}")
+        print(f"revision: {record.ordered.revision} of epoch {record.ordered.epoch}, {state}")
         print(f"owned services: {len(record.owned)}")
         for key in sorted(record.owned):
             print(f"  {key}")

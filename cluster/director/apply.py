@@ -14,10 +14,11 @@ from typing import Any
 from cluster.director import host
 from cluster.director.config import Config
 from cluster.director.converge import Result, converge, to_payload
-from cluster.director.journal import Journal, JournalError, Record
-from cluster.director.kernel import Kernel
+from cluster.director.journal import Goal, Journal, JournalError, Record
+from cluster.director.kernel import Kernel, KernelError
 from cluster.director.reports import Reporter
 from cluster.ipvs.formats.document import from_document
+from cluster.ipvs.state import ServiceKey, Table
 from cluster.wire.envelope import Refused, verify
 from cluster.wire.messages import CLOCK_TOLERANCE_S, Event, Operation, Order, Outcome
 
@@ -88,8 +89,9 @@ def restore(director: Director) -> Result | None:
             record = director.journal.read()
             if record is None:
                 return None
-            result = converge(director.kernel, director.journal, record, director=director.name)
-    except (_Locked, JournalError) as error:
+            goal = _goal_of_restart(record, director.kernel)
+            result = converge(director.kernel, director.journal, record, goal, director=director.name)
+    except (_Locked, JournalError, KernelError) as error:
         result = Result(Outcome.UNKNOWN, f"The table of {director.name} was not restored: {error}")
     except Exception as error:
         log.exception("restore broke")
@@ -97,6 +99,14 @@ def restore(director: Director) -> Result | None:
         result = Result(Outcome.FAILED, text, _BUG_REMEDY, type(error).__name__, bug=True)
     log.info("restore outcome=%s text=%s", result.outcome, result.text)
     return result
+
+
+def _goal_of_restart(record: Record, kernel: Kernel) -> Goal:
+    """After a reboot nothing of ours is left, and what was last seen to work comes back. Where the kernel
+    still carries traffic, an order that was interrupted goes on instead: back and forth would cut more."""
+    if record.is_applied or kernel.read_services(record.owned):
+        return record.ordered
+    return record.verified or Goal(record.ordered.epoch, 0, Table())
 
 
 def _untimely(order: Order, director: Director) -> Result | None:
@@ -138,18 +148,19 @@ def _fenced(order: Order, before: Record | None, name: str) -> Result | None:
     """Refuse what is older than the journal, and another cluster's orders without a higher epoch."""
     if before is None:
         return None
-    if order.cluster != before.cluster and order.epoch <= before.epoch:
+    if order.cluster != before.cluster and order.epoch <= before.ordered.epoch:
         return Result(
             Outcome.REFUSED,
             f"{name} belongs to another cluster and did not take this one's order.",
             f"Remove {name} from the other cluster and enrol it here anew.",
             "another cluster",
         )
-    lowest = (before.epoch, before.revision if order.operation is Operation.APPLY else 0)
+    epoch, revision = _number(before)
+    lowest = (epoch, revision if order.operation is Operation.APPLY else 0)
     if (order.epoch, order.revision) < lowest:
         return Result(
             Outcome.REFUSED,
-            f"{name} has revision {before.revision} of epoch {before.epoch} already; "
+            f"{name} has revision {revision} of epoch {epoch} already; "
             f"revision {order.revision} of epoch {order.epoch} is older.",
             "To go back, change the draft back and apply it: that makes a new revision with the old content.",
             "older revision",
@@ -171,17 +182,23 @@ def _apply(order: Order, before: Record | None, director: Director) -> Result:
         return Result(
             Outcome.REFUSED, "The order's table names a service twice.", "Apply again.", "bad table"
         )
+    goal = Goal(order.epoch, order.revision, table)
+    if before and goal != before.ordered and (goal.epoch, goal.revision) == _number(before):
+        return Result(
+            Outcome.REFUSED,
+            f"{director.name} was told another content of revision {goal.revision} before.",
+            "If the panel was restored from a backup, run manage.py raise_epoch there.",
+            "changed revision",
+        )
     started = {"run": order.run, "cluster": order.cluster, "epoch": order.epoch, "revision": order.revision}
     director.reporter.report(Event.STARTED, payload={}, **started)  # type: ignore[arg-type]
-    wanted = Record(
-        order.cluster,
-        order.epoch,
-        order.revision,
-        table,
-        before.owned if before else frozenset(),
-        applied=False,
-    )
-    return converge(director.kernel, director.journal, wanted, director=director.name)
+    owned, verified = (before.owned, before.verified) if before else (frozenset[ServiceKey](), None)
+    record = Record(order.cluster, goal, owned, verified)
+    return converge(director.kernel, director.journal, record, goal, director=director.name)
+
+
+def _number(record: Record) -> tuple[int, int]:
+    return record.ordered.epoch, record.ordered.revision
 
 
 def _load_module(order: Order, director: Director) -> Result:

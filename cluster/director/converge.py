@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno as numbers
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cluster.director.journal import Journal, JournalError, Record
+from cluster.director.journal import Goal, Journal, JournalError, Record
 from cluster.director.kernel import (
     NOT_TRIED,
     Answer,
@@ -70,28 +70,30 @@ class _Walk:
     silence: str = ""
 
 
-def converge(kernel: Kernel, journal: Journal, wanted: Record, *, director: str) -> Result:
-    """Make the kernel hold `wanted.table`, touching owned services and new ones alone, and journal it.
+def converge(kernel: Kernel, journal: Journal, record: Record, goal: Goal, *, director: str) -> Result:
+    """Make the kernel hold the goal's table, touching owned services and new ones alone, and journal it.
 
-    `wanted.owned` is what is owned before. A kernel or disk that fails is a result, not an exception."""
-    walk = _Walk(wanted.owned)
+    `record` is what the journal is to say meanwhile; its `owned` is what is owned before. The goal becomes
+    its `verified` once it was read back. A kernel or disk that fails is a result, not an exception."""
+    walk = _Walk(record.owned)
     try:
-        after, rest = _until_same(kernel, journal, wanted, walk)
+        after, rest = _until_same(kernel, journal, record, goal, walk)
     except JournalError as error:
         return Result(
             Outcome.FAILED, str(error), f"Make room or mend the disk of {director}, then apply again."
         )
     except KernelError as error:
         return _unreadable(error, walk, director)
-    held = after.only(_ours(after, wanted.table, walk.owned))
+    held = after.only(_ours(after, goal.table, walk.owned))
+    verified = goal if rest.is_empty else record.verified
     try:
-        _write_if_new(journal, replace(wanted, owned=held.keys), applied=rest.is_empty)
+        _write_if_new(journal, replace(record, owned=held.keys, verified=verified))
     except JournalError as error:
         said = f"{director}'s kernel was changed, but its journal could not be written: {error}"
         return _result(
             Outcome.FAILED, walk, held, said, f"Make room or mend the disk of {director}, then apply again."
         )
-    return _judged(wanted, walk, held, rest, director)
+    return _judged(goal, walk, held, rest, director)
 
 
 def to_payload(result: Result, facts: dict[str, Any]) -> dict[str, Any]:
@@ -113,22 +115,26 @@ def to_payload(result: Result, facts: dict[str, Any]) -> dict[str, Any]:
     return payload
 
 
-def _until_same(kernel: Kernel, journal: Journal, wanted: Record, walk: _Walk) -> tuple[Table, Plan]:
+def _until_same(
+    kernel: Kernel, journal: Journal, record: Record, goal: Goal, walk: _Walk
+) -> tuple[Table, Plan]:
     """The table afterwards and what still differs. Reads anew where the kernel's answers say that the
     table moved under the plan."""
     after = kernel.read().table
     for _ in range(ROUNDS):
-        todo = plan(after, wanted.table, owned=walk.owned)
+        todo = plan(after, goal.table, owned=walk.owned)
         if not todo.steps:
             return after, todo
         walk.owned |= {step.service.key for step in todo.steps if step.operation is Operation.ADD_SERVICE}
-        _write_if_new(journal, replace(wanted, owned=walk.owned), applied=False)
+        _write_if_new(journal, replace(record, owned=walk.owned))
         moved = _do(kernel, todo.steps, walk)
-        after = kernel.read().table if moved else _read_touched(kernel, after, wanted.table, walk)
-        rest = plan(after, wanted.table, owned=walk.owned)
+        # At once: whatever goes wrong from here on, what turned out to be somebody else's is not ours.
+        _write_if_new(journal, replace(record, owned=walk.owned))
+        after = kernel.read().table if moved else _read_touched(kernel, after, goal.table, walk)
+        rest = plan(after, goal.table, owned=walk.owned)
         if walk.silence or (walk.trouble and not moved):
             return after, rest
-    return after, plan(after, wanted.table, owned=walk.owned)
+    return after, plan(after, goal.table, owned=walk.owned)
 
 
 def _do(kernel: Kernel, steps: Sequence[Step], walk: _Walk) -> bool:
@@ -167,23 +173,17 @@ def _ours(after: Table, desired: Table, owned: frozenset[ServiceKey]) -> frozens
     return frozenset((owned | same) & after.keys)
 
 
-def _write_if_new(journal: Journal, record: Record, *, applied: bool) -> None:
-    known = journal.read()
-    earlier = known.applied_revision if known and known.epoch == record.epoch else 0
-    record = replace(
-        record,
-        applied=applied,
-        applied_revision=record.revision if applied else min(earlier, record.revision),
-    )
-    if record != known:
+def _write_if_new(journal: Journal, record: Record) -> None:
+    # A restart that adds nothing to the journal needs no room on the disk.
+    if record != journal.read():
         journal.write(record)
 
 
-def _judged(wanted: Record, walk: _Walk, held: Table, rest: Plan, director: str) -> Result:
+def _judged(goal: Goal, walk: _Walk, held: Table, rest: Plan, director: str) -> Result:
     """The outcome, with the sentence that an operator reads first."""
     count = len(walk.done)
     if rest.is_empty:
-        return _result(Outcome.APPLIED, walk, held, _applied_text(wanted, walk, director))
+        return _result(Outcome.APPLIED, walk, held, _applied_text(goal, walk, held, director))
     refused = [answer for answer in walk.trouble if answer.errno != NOT_TRIED]
     if walk.silence:
         return _result(
@@ -211,24 +211,38 @@ def _judged(wanted: Record, walk: _Walk, held: Table, rest: Plan, director: str)
         )
     key = rest.conflicts[0]
     more = f", and {len(rest.conflicts) - 1} more," if len(rest.conflicts) > 1 else ""
-    in_place = any(service.key in held.keys for service in wanted.table)
+    in_place = any(service.key in held.keys for service in goal.table)
     return _result(
         Outcome.PARTIAL if count or in_place else Outcome.REFUSED,
         walk,
         held,
         f"{key}{more} is in {director}'s kernel with another content, put there by somebody else; it was "
-        "left alone.",
+        f"left alone.{_kept_text(rest.kept)}",
         f"Make the service in the panel the same as it is there, or run ipvsadm -D {service_words(key)} on "
         f"{director}; then apply again.",
         "not ours",
     )
 
 
-def _applied_text(wanted: Record, walk: _Walk, director: str) -> str:
-    if not walk.planned:
-        return f"{director}'s kernel already holds revision {wanted.revision}; nothing was changed."
-    done = _steps(len(walk.done) or walk.planned)
-    return f"{director}'s kernel holds revision {wanted.revision}: {done} done and read back."
+def _applied_text(goal: Goal, walk: _Walk, held: Table, director: str) -> str:
+    if walk.planned:
+        done = _steps(len(walk.done) or walk.planned)
+        text = f"{director}'s kernel holds revision {goal.revision}: {done} done and read back."
+    else:
+        text = f"{director}'s kernel already holds revision {goal.revision}; nothing was changed."
+    if adopted := held.keys - walk.owned:
+        text += f" Found there just as wanted, and managed from now on: {_named(adopted)}."
+    return text
+
+
+def _kept_text(kept: Sequence[ServiceKey]) -> str:
+    return f" Until that is settled, nothing is removed: {_named(kept)}." if kept else ""
+
+
+def _named(keys: Iterable[ServiceKey]) -> str:
+    names = [str(key) for key in sorted(keys)]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def _unreadable(error: KernelError, walk: _Walk, director: str) -> Result:
@@ -275,6 +289,8 @@ def _step_out(answer: Answer) -> dict[str, str]:
 
 
 def _said(answer: Answer) -> str:
+    if answer.errno == NOT_TRIED and answer.step.operation is Operation.REMOVE_SERVICE:
+        return "Not removed, because an earlier step was refused: its clients may have nowhere else to go."
     if answer.errno == NOT_TRIED:
         return "Not tried, because an earlier step of this service was refused."
     return "" if answer.errno == 0 else _explain(answer).happened

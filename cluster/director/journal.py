@@ -1,4 +1,5 @@
-"""What survives a power cut: the wanted table, who owns what, and a number that only rises."""
+"""What survives a power cut: what was ordered, what was last seen to hold, who owns what, and a number
+that only rises."""
 
 from __future__ import annotations
 
@@ -26,17 +27,34 @@ class JournalError(Exception):
 
 
 @dataclass(frozen=True)
-class Record:
-    """`table` is what revision `revision` wants, `owned` the services that this project put into the
-    kernel or was about to. `applied_revision` is the last one whose table was read back as wanted."""
+class Goal:
+    """A table with the order that it comes from."""
 
-    cluster: str
     epoch: int
     revision: int
     table: Table
+
+
+@dataclass(frozen=True)
+class Record:
+    """`ordered` is what the newest order wants; none below it is taken any more. `verified` is the last
+    goal that was read back from the kernel as wanted: what a reboot brings back. `owned` are the services
+    that this project put into the kernel or was about to."""
+
+    cluster: str
+    ordered: Goal
     owned: frozenset[ServiceKey]
-    applied: bool
-    applied_revision: int = 0
+    verified: Goal | None = None
+
+    @property
+    def is_applied(self) -> bool:
+        return self.verified == self.ordered
+
+    @property
+    def applied_revision(self) -> int:
+        """The last verified revision of the present epoch; 0 for none."""
+        verified = self.verified
+        return verified.revision if verified and verified.epoch == self.ordered.epoch else 0
 
 
 class Journal:
@@ -100,14 +118,23 @@ class Sequence:
         self._next = self._reserved = 0
 
     def take(self) -> int:
-        """A number larger than all before. JournalError where it could not be reserved."""
+        """A number larger than all before."""
         with self._lock:
             if self._next >= self._reserved:
-                self._next = max(self._next, self._on_disk(), int(self._clock()))
-                write_durably(self._path, str(self._next + _SEQUENCES_AT_ONCE).encode())
-                self._reserved = self._next + _SEQUENCES_AT_ONCE
+                self._reserve()
             self._next += 1
             return self._next
+
+    def _reserve(self) -> None:
+        self._next = max(self._next, self._on_disk(), int(self._clock()))
+        try:
+            write_durably(self._path, str(self._next + _SEQUENCES_AT_ONCE).encode())
+        except JournalError as error:
+            # A director with a full disk must go on reporting. Far fewer numbers are taken than seconds go
+            # by, so that the clock alone keeps them rising over a restart.
+            log.error("sequence not reserved reason=%s", error)
+            return
+        self._reserved = self._next + _SEQUENCES_AT_ONCE
 
     def _on_disk(self) -> int:
         try:
@@ -142,24 +169,28 @@ def _record_out(record: Record) -> dict[str, Any]:
     return {
         "version": VERSION,
         "cluster": record.cluster,
-        "epoch": record.epoch,
-        "revision": record.revision,
-        "applied": record.applied,
-        "applied_revision": record.applied_revision,
+        "ordered": _goal_out(record.ordered),
         "owned": [key_to_document(key) for key in sorted(record.owned)],
-        "table": to_document(record.table),
+        # Not twice where both are the same: a table may have megabytes.
+        "verified": "ordered" if record.is_applied else record.verified and _goal_out(record.verified),
     }
+
+
+def _goal_out(goal: Goal) -> dict[str, Any]:
+    return {"epoch": goal.epoch, "revision": goal.revision, "table": to_document(goal.table)}
 
 
 def _record_in(document: dict[str, Any]) -> Record:
     if document["version"] != VERSION:
         raise ValueError(f"version {document['version']!r} is not known")
-    return Record(
-        cluster=str(document["cluster"]),
-        epoch=int(document["epoch"]),
-        revision=int(document["revision"]),
-        table=from_document(document["table"]),
-        owned=frozenset(key_from_document(key) for key in document["owned"]),
-        applied=bool(document["applied"]),
-        applied_revision=int(document["applied_revision"]),
-    )
+    ordered, verified = _goal_in(document["ordered"]), document["verified"]
+    if verified == "ordered":
+        verified = ordered
+    elif verified is not None:
+        verified = _goal_in(verified)
+    owned = frozenset(key_from_document(key) for key in document["owned"])
+    return Record(str(document["cluster"]), ordered, owned, verified)
+
+
+def _goal_in(document: dict[str, Any]) -> Goal:
+    return Goal(int(document["epoch"]), int(document["revision"]), from_document(document["table"]))

@@ -109,7 +109,7 @@ class Watch:
         self._last_hello = now
         reporter.hello(
             cluster=record.cluster if record else "",
-            epoch=record.epoch if record else 0,
+            epoch=record.ordered.epoch if record else 0,
             revision=_applied_revision(record),
             payload={"public_key": reporter.public_key, "facts": self._director.facts()},
         )
@@ -120,7 +120,7 @@ class Watch:
             "services": [],
             "fingerprint": "",
             "revision": _applied_revision(record),
-            "epoch": record.epoch if record else 0,
+            "epoch": record.ordered.epoch if record else 0,
             "error": "",
         }
         at = self._director.clock()

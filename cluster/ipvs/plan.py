@@ -44,10 +44,14 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Ordered steps; `conflicts` are services that the target names but somebody else put into the
-    kernel with another content; `foreign` are the services that the plan leaves alone."""
+    kernel with another content; `kept` are ours to remove, but not while there is a conflict; `adopted`
+    are somebody else's, just as the target wants them: an apply makes them ours without a step; `foreign`
+    are the services that the plan leaves alone."""
 
     steps: tuple[Step, ...] = ()
     conflicts: tuple[ServiceKey, ...] = ()
+    kept: tuple[ServiceKey, ...] = ()
+    adopted: tuple[ServiceKey, ...] = ()
     foreign: tuple[ServiceKey, ...] = ()
 
     @property
@@ -58,22 +62,27 @@ class Plan:
 def plan(actual: Table, effective: Table, *, owned: frozenset[ServiceKey]) -> Plan:
     """Steps from `actual` to `effective`, touching services in `owned` and new ones alone.
 
-    A service that is in the kernel, not owned, and already as wanted needs no step and no conflict.
-    Services are removed last, so that an interruption leaves too much rather than too little."""
+    Services are removed last, so that an interruption leaves too much rather than too little, and not at
+    all while another cannot take its place: a virtual address that moves must not get lost on the way."""
     steps: list[Step] = []
     conflicts: list[ServiceKey] = []
+    adopted: list[ServiceKey] = []
     for wanted in effective:
         found = actual.by_key.get(wanted.key)
         if found == wanted:
-            continue
-        if found is not None and wanted.key not in owned:
+            if wanted.key not in owned:
+                adopted.append(wanted.key)
+        elif found is not None and wanted.key not in owned:
             conflicts.append(wanted.key)
         else:
             steps.extend(_towards(found, wanted))
     gone = [service for service in actual if service.key not in effective.by_key]
-    steps.extend(Step(Operation.REMOVE_SERVICE, service.header) for service in gone if service.key in owned)
+    ours = [service for service in gone if service.key in owned]
+    if not conflicts:
+        steps.extend(Step(Operation.REMOVE_SERVICE, service.header) for service in ours)
+    kept = tuple(service.key for service in ours) if conflicts else ()
     foreign = tuple(service.key for service in gone if service.key not in owned)
-    return Plan(tuple(steps), tuple(conflicts), foreign)
+    return Plan(tuple(steps), tuple(conflicts), kept, tuple(adopted), foreign)
 
 
 def _towards(found: Service | None, wanted: Service) -> Iterator[Step]:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,14 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+# Of the envelope and of what is signed; a side that knows another one says so instead of “forged”.
+VERSION = "1"
 # A table of 100,000 backends is about 9 MB of JSON. Nothing larger is ever parsed.
 LARGEST_BODY = 16 * 1024 * 1024
+
+
+# Only what has this form is ever repeated in a log: a stranger may have written it.
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 
 class Refused(Exception):
@@ -46,11 +53,17 @@ class SigningKey:
         return cls(path.read_bytes())
 
     def sign(self, kind: str, body: Mapping[str, Any]) -> dict[str, str]:
-        """`{"body": text, "signature": base64}`. `kind` (order, report, frame) is under the signature, so
-        that a message of one kind can't be passed off as another."""
+        """`{"version", "key": fingerprint, "body": text, "signature": base64}`, all text. `kind` (order,
+        report, frame) and version are under the signature, so that a message of one kind can't be passed off
+        as another; `key` only tells the other side which key to look for."""
         text = json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         signature = self._private.sign(_signed_bytes(kind, text))
-        return {"body": text, "signature": base64.b64encode(signature).decode()}
+        return {
+            "version": VERSION,
+            "key": fingerprint(self.public),
+            "body": text,
+            "signature": base64.b64encode(signature).decode(),
+        }
 
 
 def parse(text: str | bytes) -> object:
@@ -71,8 +84,11 @@ def verify(envelope: object, kind: str, *, public: str) -> dict[str, Any]:
     text, signature = envelope.get("body"), envelope.get("signature")
     if not isinstance(text, str) or not isinstance(signature, str):
         raise Refused("The envelope has no body or no signature.")
+    if envelope.get("version") != VERSION:
+        raise Refused(f"The envelope has another version; this side knows version {VERSION}.")
     if len(text) > LARGEST_BODY:
         raise Refused(f"The message is larger than {LARGEST_BODY} characters.")
+    _expect_key(envelope.get("key"), public)
     try:
         key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public, validate=True))
         key.verify(base64.b64decode(signature, validate=True), _signed_bytes(kind, text))
@@ -108,5 +124,16 @@ def fingerprint(public: str) -> str:
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
+def _expect_key(claimed: object, public: str) -> None:
+    """Refused, in words that tell a changed key from a forgery, where the sender names another key."""
+    try:
+        expected = fingerprint(public)
+    except ValueError:
+        raise Refused("The key that is expected here is not a key.") from None
+    if claimed != expected:
+        named = claimed if isinstance(claimed, str) and _FINGERPRINT.fullmatch(claimed) else "another key"
+        raise Refused(f"The message is signed with {named}, and expected was {expected}.")
+
+
 def _signed_bytes(kind: str, text: str) -> bytes:
-    return f"lvsadmin {kind} 1\n{text}".encode()
+    return f"lvsadmin {kind} {VERSION}\n{text}".encode()

@@ -88,7 +88,9 @@ def test_nothing_but_a_foreign_service_is_refused(stage: Stage) -> None:
 
 def test_a_service_found_just_as_wanted_becomes_ours(stage: Stage) -> None:
     stage.kernel = MemoryKernel(table(SHOP.services[0]))
-    stage.apply(table(SHOP.services[0]))
+    said = stage.apply(table(SHOP.services[0]))
+    assert said["text"].endswith("and managed from now on: TCP 192.0.2.1:80.")
+    assert stage.kernel.writes == 0
     stage.apply(Table(), revision=2)
     assert stage.actual == Table()
 
@@ -136,6 +138,55 @@ def test_nothing_is_removed_where_adding_was_refused(stage: Stage) -> None:
     said = stage.apply(table(service(1, backend(2, weight=-1))), revision=2)
     assert said["outcome"] == "failed"
     assert stage.actual == table(service(1, backend(1)))
+
+
+def test_a_service_that_moves_stays_where_it_is_until_the_new_place_holds(stage: Stage) -> None:
+    here, there = table(service(1, backend(1))), table(service(2, backend(1), scheduler="nosuch"))
+    stage.apply(here)
+    said = stage.apply(there, revision=2)
+    assert said["outcome"] == "failed"
+    assert said["steps"][-1]["error"].startswith("Not removed, because an earlier step was refused")
+    assert stage.actual == here
+    there = table(service(2, backend(1)))
+    assert stage.apply(there, revision=3)["outcome"] == "applied"
+    assert stage.actual == there
+
+
+def test_a_service_that_moves_to_somebody_elses_stays_as_well(stage: Stage) -> None:
+    here, foreign = service(1, backend(1)), service(2, backend(99))
+    stage.apply(table(here))
+    stage.kernel = MemoryKernel(table(here, foreign))
+    said = stage.apply(table(service(2, backend(1))), revision=2)
+    assert said["outcome"] == "refused"
+    assert "Until that is settled, nothing is removed: TCP 192.0.2.1:80." in said["text"]
+    assert stage.actual == table(here, foreign)
+    assert from_document(said["table"]) == table(here)
+
+
+def test_what_turned_out_to_be_somebody_elses_stays_theirs_if_the_kernel_falls_silent(stage: Stage) -> None:
+    foreign = service(1, backend(99))
+
+    class Raced(MemoryKernel):
+        def do(self, steps):  # type: ignore[no-untyped-def]
+            self._headers[foreign.key] = foreign.header
+            self._backends[foreign.key] = {one.key: one for one in foreign.backends}
+            answers = super().do(steps)
+            self.faults = Faults(silent=HalfRead("It was cut."))
+            return answers
+
+    stage.kernel = Raced()
+    assert stage.apply(SHOP)["outcome"] == "unknown"
+    stage.kernel.faults = Faults()
+    stage.kernel = MemoryKernel(stage.actual)
+    assert stage.apply(Table(), revision=2)["outcome"] == "applied"
+    assert stage.actual == table(foreign)
+
+
+def test_another_content_of_the_same_revision_is_refused(stage: Stage) -> None:
+    stage.apply(SHOP, revision=3)
+    said = stage.apply(Table(), revision=3)
+    assert said["outcome"] == "refused" and "another content of revision 3" in said["text"]
+    assert stage.actual == SHOP
 
 
 def test_an_older_revision_is_refused_with_the_reason(stage: Stage) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.director import journal as journal_module
 from cluster.director.apply import restore, take
-from cluster.director.journal import Journal, Sequence, write_durably
+from cluster.director.journal import Goal, Journal, JournalError, Record, Sequence, write_durably
 from cluster.director.kernel.memory import Faults, Killed, MemoryKernel
 from cluster.ipvs.state import Table
 from tests.director.stage import Stage, backend, service, table
@@ -18,6 +18,8 @@ from tests.director.stage import Stage, backend, service, table
 BEFORE = table(service(1, backend(1), backend(2)), service(2, backend(3)))
 AFTER = table(service(1, backend(2, weight=5), backend(4), scheduler="wlc"), service(3, backend(5)))
 FOREIGN = service(9, backend(9))
+# A virtual address that moves to where the kernel refuses it.
+REFUSED = table(service(1, backend(1), backend(2)), service(4, backend(3), scheduler="nosuch"))
 
 
 def test_killed_before_any_step_the_next_start_ends_in_the_same_table(
@@ -79,6 +81,52 @@ def test_a_reboot_brings_the_table_back_without_panel_or_broker(stage: Stage) ->
     assert stage.actual == BEFORE
 
 
+def test_a_reboot_brings_back_what_was_last_seen_to_work(stage: Stage) -> None:
+    stage.apply(BEFORE)
+    assert stage.apply(REFUSED, revision=2)["outcome"] == "failed"
+    stage.kernel = MemoryKernel(table(FOREIGN))
+    result = restore(stage.director())
+    assert result is not None and "holds revision 1" in result.text
+    assert stage.actual == table(FOREIGN, *BEFORE.services)
+    # And neither is the failed order forgotten, nor an older one taken.
+    assert stage.apply(BEFORE, revision=1)["outcome"] == "refused"
+    assert stage.apply(REFUSED, revision=2)["outcome"] == "failed"
+
+
+def test_a_reboot_after_a_first_order_that_failed_restores_nothing(stage: Stage) -> None:
+    stage.apply(table(service(1, scheduler="nosuch"), service(2, backend(3))))
+    stage.kernel = MemoryKernel(table(FOREIGN))
+    restore(stage.director())
+    assert stage.actual == table(FOREIGN)
+
+
+def test_a_full_disk_does_not_stop_the_restore(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.apply(BEFORE)
+    stage.kernel = MemoryKernel()
+
+    def full(path: Path, _: bytes) -> None:
+        raise JournalError(f"The file {path} cannot be written: No space left on device.")
+
+    monkeypatch.setattr(journal_module, "write_durably", full)
+    monkeypatch.setattr("cluster.director.reports.write_durably", full)
+    result = restore(stage.director())
+    assert result is not None and result.outcome == "applied"
+    assert stage.actual == BEFORE
+    assert stage.apply(AFTER, revision=2)["outcome"] == "failed"
+    assert stage.actual == BEFORE
+
+
+def test_numbers_go_on_while_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise JournalError("The file cannot be written: No space left on device.")
+
+    monkeypatch.setattr(journal_module, "write_durably", full)
+    numbers = Sequence(tmp_path, clock=lambda: 1000.0)
+    taken = [numbers.take() for _ in range(3)]
+    taken.append(Sequence(tmp_path, clock=lambda: 1010.0).take())
+    assert taken == sorted(set(taken))
+
+
 def test_a_new_director_restores_nothing(stage: Stage) -> None:
     assert restore(stage.director()) is None
 
@@ -112,8 +160,11 @@ def test_a_journal_reads_back_what_was_written(stage: Stage) -> None:
     stage.apply(BEFORE, revision=7, epoch=3)
     record = Journal(stage.state_dir).read()
     assert record is not None
-    assert (record.cluster, record.epoch, record.revision, record.applied) == ("shop", 3, 7, True)
-    assert record.table == BEFORE and record.owned == BEFORE.keys
+    assert record == Record("shop", Goal(3, 7, BEFORE), BEFORE.keys, verified=Goal(3, 7, BEFORE))
+    stage.apply(REFUSED, revision=8, epoch=3)
+    assert Journal(stage.state_dir).read() == Record(
+        "shop", Goal(3, 8, REFUSED), BEFORE.keys, verified=Goal(3, 7, BEFORE)
+    )
 
 
 def test_a_revision_that_did_not_succeed_is_not_called_applied(stage: Stage) -> None:
@@ -121,7 +172,7 @@ def test_a_revision_that_did_not_succeed_is_not_called_applied(stage: Stage) -> 
     stage.apply(table(service(1, scheduler="nosuch")), revision=5)
     record = Journal(stage.state_dir).read()
     assert record is not None
-    assert (record.revision, record.applied, record.applied_revision) == (5, False, 4)
+    assert (record.ordered.revision, record.is_applied, record.applied_revision) == (5, False, 4)
 
 
 def test_numbers_rise_over_restarts_and_a_lost_file(tmp_path: Path) -> None:
@@ -150,4 +201,4 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 def test_the_journal_is_plain_json_for_whoever_must_look(stage: Stage) -> None:
     stage.apply(BEFORE)
     document = json.loads((stage.state_dir / "journal.json").read_text())
-    assert document["revision"] == 1 and len(document["owned"]) == 2
+    assert document["ordered"]["revision"] == 1 and len(document["owned"]) == 2

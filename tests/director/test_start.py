@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cluster.director import __main__ as program
 from cluster.director import config as settings
 from cluster.director import host
 from cluster.director.config import Config, ConfigError
@@ -80,6 +81,20 @@ def test_the_key_is_made_once_and_is_for_nobody_else_to_read(tmp_path: Path) -> 
     assert first.public == second.public
     assert (config.state_dir / "director.key").stat().st_mode & 0o777 == 0o400
     assert config.state_dir.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_second_worker_of_the_same_folder_ends_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings.load(written(tmp_path))
+    config.signing_key()
+    monkeypatch.setattr(program, "OTHER_WORKER_ENDS_WITHIN_S", 0.0)
+    with (
+        program._only_worker(config),
+        pytest.raises(ConfigError, match="Another worker uses"),
+    ):
+        program._only_worker(config)
+    program._only_worker(config).close()
 
 
 def test_a_director_loads_no_part_of_the_panel_even_with_its_settings_in_the_environment(

@@ -37,6 +37,13 @@ def test_no_step_touches_a_service_of_somebody_else(actual: Table, wanted: Table
         key for key in foreign & wanted.keys if actual.by_key[key] != wanted.by_key[key]
     }
     assert set(made.foreign) == foreign - wanted.keys
+    assert set(made.adopted) == {
+        key for key in foreign & wanted.keys if actual.by_key[key] == wanted.by_key[key]
+    }
+    # A virtual address that moves to a place where somebody else is must not be lost on the way.
+    to_remove = (actual.keys & owned) - wanted.keys
+    removed = {step.service.key for step in made.steps if step.operation is Operation.REMOVE_SERVICE}
+    assert (set(), to_remove) == (removed, set(made.kept)) if made.conflicts else removed == to_remove
 
 
 @few

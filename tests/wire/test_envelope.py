@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import stat
 from dataclasses import fields
 from pathlib import Path
@@ -60,8 +61,25 @@ def test_a_message_of_one_kind_is_not_taken_for_another(signed: str, wanted: str
 
 
 def test_another_senders_key_is_refused() -> None:
-    with pytest.raises(Refused):
-        verify(SigningKey(b"m" * 32).sign("order", ORDER.to_body()), "order", public=KEY.public)
+    other = SigningKey(b"m" * 32)
+    signed = other.sign("order", ORDER.to_body())
+    with pytest.raises(Refused, match=re.escape(fingerprint(other.public))):
+        verify(signed, "order", public=KEY.public)
+    # Whatever key is named, it is the signature that counts.
+    with pytest.raises(Refused, match="The signature is not that"):
+        verify(signed | {"key": fingerprint(KEY.public)}, "order", public=KEY.public)
+
+
+def test_what_a_stranger_names_as_its_key_is_not_repeated() -> None:
+    with pytest.raises(Refused, match="another key") as caught:
+        verify(KEY.sign("order", ORDER.to_body()) | {"key": "mallory was here"}, "order", public=KEY.public)
+    assert "mallory" not in str(caught.value)
+
+
+@pytest.mark.parametrize("version", ["2", 1, None])
+def test_another_version_is_named_as_one(version: object) -> None:
+    with pytest.raises(Refused, match="another version; this side knows version 1"):
+        verify(KEY.sign("order", ORDER.to_body()) | {"version": version}, "order", public=KEY.public)
 
 
 def test_a_message_that_is_too_large_is_never_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,8 +101,8 @@ def test_what_is_no_envelope_is_refused(nonsense: object) -> None:
 @pytest.mark.parametrize("text", ["[]", "7", "nonsense", "[" * 100_000])
 def test_signed_nonsense_is_refused_too(text: str) -> None:
     signature = KEY._private.sign(wire._signed_bytes("order", text))
-    sent = {"body": text, "signature": base64.b64encode(signature).decode()}
-    with pytest.raises(Refused):
+    sent = KEY.sign("order", {}) | {"body": text, "signature": base64.b64encode(signature).decode()}
+    with pytest.raises(Refused, match="The signed text"):
         verify(sent, "order", public=KEY.public)
 
 

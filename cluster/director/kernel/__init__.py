@@ -48,8 +48,8 @@ class HalfRead(KernelError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the kernel said to one step: errno 0 for done, NOT_TRIED where an earlier step of the same
-    service was refused."""
+    """What the kernel said to one step: errno 0 for done, NOT_TRIED where an earlier step was refused, of
+    the same service or, for a service to be removed, of any."""
 
     step: Step
     errno: int
@@ -80,13 +80,14 @@ class Kernel(Protocol):
 
     def do(self, steps: Sequence[Step]) -> list[Answer]:
         """Take the steps and answer each, in their order. After a refused step the later stages of its
-        service are not tried; other services go on. NoAnswer and HalfRead mean that some of the steps
-        may have been done."""
+        service are not tried; other services go on, but none is removed. NoAnswer and HalfRead mean that
+        some of the steps may have been done."""
 
 
 # The kernel goes on after a refusal in the middle of a batch, so a batch holds only steps that may
 # fail apart: nothing of a service is removed where adding to it was refused, and no backend goes into
-# a service that turned out to be somebody else's.
+# a service that turned out to be somebody else's. And no service is removed where anything was refused:
+# what was refused may be its new address.
 _STAGES = (
     (Operation.ADD_SERVICE, Operation.SET_SERVICE),
     (Operation.ADD_BACKEND,),
@@ -104,7 +105,9 @@ def do_in_stages(steps: Sequence[Step], send: Callable[[Sequence[Step]], Sequenc
         turn = [
             place
             for place, step in enumerate(steps)
-            if step.operation in operations and step.service.key not in stopped
+            if step.operation in operations
+            and step.service.key not in stopped
+            and not (stopped and step.operation is Operation.REMOVE_SERVICE)
         ]
         if not turn:
             continue
