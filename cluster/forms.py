@@ -105,7 +105,7 @@ class ServiceForm(PanelForm):
         label="Virtual address",
         help_text="The address that clients use, on an interface of the active director.",
     )
-    port = _port()
+    port = _port(lowest=0, help_text="0 with persistence: every port of the address.")
     mark = forms.IntegerField(
         label="Firewall mark",
         required=False,
@@ -198,7 +198,8 @@ class BackendForm(PanelForm):
     address = AddressField(help_text="The backend's own address, reachable from the directors.")
     port = _port(
         lowest=0,
-        help_text="Only masquerade can use another port than the service. For a firewall mark, 0 keeps it.",
+        help_text="Only masquerade can use another port than the service. For a firewall mark or a service of"
+        " every port, 0 keeps the client's.",
     )
     forwarding = forms.ChoiceField(
         choices=Backend.FORWARDINGS,
