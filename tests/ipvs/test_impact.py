@@ -1,0 +1,100 @@
+"""What an operator is told about open connections before a step is taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cluster.ipvs.impact import by_service, cut, impact
+from cluster.ipvs.plan import Operation, Step
+from cluster.ipvs.state import Backend, Forwarding, Persistence, Protocol, Service, ServiceKey
+from cluster.ipvs.stats import BackendCounters
+
+WEB = Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), "wrr")
+DNS = Service(ServiceKey(Protocol.UDP, "192.0.2.1", 53), "rr")
+ONE, TWO = Backend("10.0.0.1", 80, weight=3), Backend("10.0.0.2", 80)
+COUNTED = by_service(
+    {
+        (WEB.key, ONE.key): BackendCounters(active=412, inactive=30, persistent=7),
+        (WEB.key, TWO.key): BackendCounters(active=1),
+        (DNS.key, ONE.key): BackendCounters(inactive=9),
+    }
+)
+STICKY = replace(WEB, persistence=Persistence(60, 0xFFFFFFFF))
+
+
+def told(operation: Operation, service: Service = WEB, backend: Backend | None = None, **changes: str) -> str:
+    before = ONE if operation is Operation.SET_BACKEND else None
+    return impact(Step(operation, service, backend, before), COUNTED, changes)
+
+
+@pytest.mark.parametrize(
+    ("sysctls", "sentence"),
+    [
+        ({}, "Cuts 412 established connections."),
+        (
+            {"expire_nodest_conn": "0"},
+            "Cuts 412 established connections; clients hang until they give up (expire_nodest_conn is 0).",
+        ),
+        (
+            {"expire_nodest_conn": "1"},
+            "Cuts 412 established connections; clients get a reset at their next packet"
+            " (expire_nodest_conn is 1).",
+        ),
+    ],
+)
+def test_removing_a_backend_says_how_many_it_cuts_and_what_clients_see(
+    sysctls: dict[str, str], sentence: str
+) -> None:
+    assert told(Operation.REMOVE_BACKEND, backend=ONE, **sysctls) == sentence
+
+
+def test_removing_a_service_sums_over_its_backends() -> None:
+    assert told(Operation.REMOVE_SERVICE) == "Cuts 413 established connections."
+    assert cut(Step(Operation.REMOVE_SERVICE, WEB), COUNTED) == 413
+    assert cut(Step(Operation.SET_BACKEND, WEB, ONE, ONE), COUNTED) == 0
+
+
+def test_flows_of_udp_are_counted_though_the_kernel_calls_them_inactive() -> None:
+    assert told(Operation.REMOVE_BACKEND, DNS, ONE) == "Cuts 9 flows."
+
+
+def test_one_is_not_plural_and_none_is_said_as_well() -> None:
+    assert told(Operation.REMOVE_BACKEND, backend=TWO) == "Cuts 1 established connection."
+    other = replace(TWO, port=81)
+    assert told(Operation.REMOVE_BACKEND, backend=other) == "No established connections now."
+
+
+def test_weight_0_stops_new_connections_and_cuts_none() -> None:
+    quiet = replace(ONE, weight=0)
+    assert told(Operation.SET_BACKEND, backend=quiet) == "New connections stop; 442 open ones may go on."
+
+
+@pytest.mark.parametrize(("value", "warns"), [(None, True), ("0", True), ("1", False)])
+def test_persistence_that_outlives_weight_0_is_said_unless_the_sysctl_ends_it(
+    value: str | None, warns: bool
+) -> None:
+    sysctls = {} if value is None else {"expire_quiescent_template": value}
+    sentence = told(Operation.SET_BACKEND, STICKY, replace(ONE, weight=0), **sysctls)
+    assert ("7 clients bound by persistence may open new ones" in sentence) is warns
+
+
+@pytest.mark.parametrize(("scheduler", "warns"), [("wlc", True), ("wrr", False)])
+def test_a_backend_that_is_behind_is_flooded_by_schedulers_that_count(scheduler: str, warns: bool) -> None:
+    service = replace(WEB, scheduler=scheduler)
+    for sentence in (
+        told(Operation.ADD_BACKEND, service, Backend("10.0.0.3", 80)),
+        told(Operation.SET_BACKEND, service, replace(ONE, weight=9)),
+    ):
+        assert ("nearly all new connections" in sentence) is warns
+
+
+def test_another_way_of_forwarding_is_for_new_connections() -> None:
+    sentence = told(Operation.SET_BACKEND, backend=replace(ONE, forwarding=Forwarding.DIRECT))
+    assert sentence == "Open connections keep the old way; new ones take the new one."
+
+
+def test_what_nobody_notices_is_not_spoken_of() -> None:
+    assert told(Operation.ADD_SERVICE) == told(Operation.SET_SERVICE) == ""
+    assert told(Operation.SET_BACKEND, backend=replace(ONE, upper=900)) == ""
