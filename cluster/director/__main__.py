@@ -54,7 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def make_kernel(config: Config) -> Kernel:
     """The kernel that the settings name."""
-    return MemoryKernel() if config.kernel == "memory" else NetlinkKernel()
+    if config.kernel == "memory":
+        return MemoryKernel()
+    sibling = config.rehearsal if config.rehearsal.startswith("/") else ""
+    return NetlinkKernel(rehearsal_socket=sibling)
 
 
 def _work(config: Config) -> int:

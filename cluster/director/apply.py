@@ -194,7 +194,10 @@ def _apply(order: Order, before: Record | None, director: Director) -> Result:
     director.reporter.report(Event.STARTED, payload={}, **started)  # type: ignore[arg-type]
     owned, verified = (before.owned, before.verified) if before else (frozenset[ServiceKey](), None)
     record = Record(order.cluster, goal, owned, verified)
-    return converge(director.kernel, director.journal, record, goal, director=director.name)
+    rehearse = director.config.rehearsal != "off"
+    return converge(
+        director.kernel, director.journal, record, goal, director=director.name, rehearse=rehearse
+    )
 
 
 def _number(record: Record) -> tuple[int, int]:

@@ -14,7 +14,12 @@ from cluster.wire.envelope import SigningKey
 KERNELS = ("netlink", "memory")
 
 _REQUIRED = ("director", "broker", "state_dir", "panel_public_key")
-_OPTIONAL = {"modprobe": "/sbin/modprobe", "modules": "/lib/modules", "kernel": "netlink"}
+_OPTIONAL = {
+    "modprobe": "/sbin/modprobe",
+    "modules": "/lib/modules",
+    "kernel": "netlink",
+    "rehearsal": "on",
+}
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _BROKERS = ("redis://", "rediss://", "redis+socket://")
 
@@ -26,7 +31,8 @@ class ConfigError(Exception):
 @dataclass(frozen=True, slots=True)
 class Config:
     """`director` is the id that the panel knows; `panel_public_key` the only key whose orders count;
-    `modules` is where the kernel's modules are, with a folder for each release."""
+    `modules` is where the kernel's modules are, with a folder for each release; `rehearsal` is `on` for a
+    namespace of the worker's own, `off`, or the path of a sibling's socket."""
 
     director: str
     broker: str
@@ -35,6 +41,7 @@ class Config:
     modprobe: str
     modules: Path
     kernel: str
+    rehearsal: str = "on"
 
     def signing_key(self) -> SigningKey:
         """The director's own key, made at the first call. ConfigError where it can't be."""
@@ -67,6 +74,7 @@ def load(path: Path) -> Config:
         modprobe=values["modprobe"],
         modules=Path(values["modules"]),
         kernel=values["kernel"],
+        rehearsal=values["rehearsal"],
     )
 
 
@@ -88,6 +96,8 @@ def _problems(document: dict[str, Any]) -> list[str]:
     for name in ("state_dir", "modprobe", "modules"):
         if not values[name].startswith("/"):
             said.append(f"The setting “{name}” must be a path from the root.")
+    if values["rehearsal"] not in ("on", "off") and not values["rehearsal"].startswith("/"):
+        said.append("The setting “rehearsal” must be on, off, or the path of the sibling's socket.")
     if not _is_key(values["panel_public_key"]):
         said.append("The setting “panel_public_key” must be the 44 letters that the panel shows.")
     return said

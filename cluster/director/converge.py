@@ -16,6 +16,7 @@ from cluster.director.journal import Goal, Journal, JournalError, Record
 from cluster.director.kernel import (
     NOT_TRIED,
     Answer,
+    CannotRehearse,
     HalfRead,
     Kernel,
     KernelError,
@@ -23,6 +24,7 @@ from cluster.director.kernel import (
     NoAnswer,
     NotPermitted,
 )
+from cluster.director.kernel.rehearse import is_worth_it
 from cluster.ipvs.errors import Explanation, explain, means_table_moved, name_of
 from cluster.ipvs.formats.document import key_to_document, to_document
 from cluster.ipvs.formats.ipvsadm import command, service_words
@@ -68,16 +70,22 @@ class _Walk:
     done: list[Answer] = field(default_factory=list)
     trouble: list[Answer] = field(default_factory=list)
     silence: str = ""
+    # What the rehearsal said: the steps that would be refused, or why there was none.
+    doomed: list[Answer] = field(default_factory=list)
+    unrehearsed: str = ""
 
 
-def converge(kernel: Kernel, journal: Journal, record: Record, goal: Goal, *, director: str) -> Result:
+def converge(
+    kernel: Kernel, journal: Journal, record: Record, goal: Goal, *, director: str, rehearse: bool = False
+) -> Result:
     """Make the kernel hold the goal's table, touching owned services and new ones alone, and journal it.
 
     `record` is what the journal is to say meanwhile; its `owned` is what is owned before. The goal becomes
-    its `verified` once it was read back. A kernel or disk that fails is a result, not an exception."""
+    its `verified` once it was read back. With `rehearse`, nothing is touched where the kernel would refuse a
+    part of the goal. A kernel or disk that fails is a result, not an exception."""
     walk = _Walk(record.owned)
     try:
-        after, rest = _until_same(kernel, journal, record, goal, walk)
+        after, rest = _until_same(kernel, journal, record, goal, walk, rehearse=rehearse)
     except JournalError as error:
         return Result(
             Outcome.FAILED, str(error), f"Make room or mend the disk of {director}, then apply again."
@@ -116,14 +124,16 @@ def to_payload(result: Result, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _until_same(
-    kernel: Kernel, journal: Journal, record: Record, goal: Goal, walk: _Walk
+    kernel: Kernel, journal: Journal, record: Record, goal: Goal, walk: _Walk, *, rehearse: bool
 ) -> tuple[Table, Plan]:
     """The table afterwards and what still differs. Reads anew where the kernel's answers say that the
     table moved under the plan."""
     after = kernel.read().table
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
         todo = plan(after, goal.table, owned=walk.owned)
-        if not todo.steps:
+        if rehearse and turn == 0 and is_worth_it(todo.steps):
+            _rehearse(kernel, goal.table, walk)
+        if not todo.steps or walk.doomed:
             return after, todo
         walk.owned |= {step.service.key for step in todo.steps if step.operation is Operation.ADD_SERVICE}
         _write_if_new(journal, replace(record, owned=walk.owned))
@@ -135,6 +145,13 @@ def _until_same(
         if walk.silence or (walk.trouble and not moved):
             return after, rest
     return after, plan(after, goal.table, owned=walk.owned)
+
+
+def _rehearse(kernel: Kernel, table: Table, walk: _Walk) -> None:
+    try:
+        walk.doomed = kernel.rehearse(table)
+    except CannotRehearse as reason:
+        walk.unrehearsed = str(reason)
 
 
 def _do(kernel: Kernel, steps: Sequence[Step], walk: _Walk) -> bool:
@@ -184,6 +201,8 @@ def _judged(goal: Goal, walk: _Walk, held: Table, rest: Plan, director: str) -> 
     count = len(walk.done)
     if rest.is_empty:
         return _result(Outcome.APPLIED, walk, held, _applied_text(goal, walk, held, director))
+    if walk.doomed:
+        return _doomed(walk, held, director)
     refused = [answer for answer in walk.trouble if answer.errno != NOT_TRIED]
     if walk.silence:
         return _result(
@@ -224,12 +243,28 @@ def _judged(goal: Goal, walk: _Walk, held: Table, rest: Plan, director: str) -> 
     )
 
 
+def _doomed(walk: _Walk, held: Table, director: str) -> Result:
+    refused = [answer for answer in walk.doomed if answer.errno != NOT_TRIED]
+    explanation = _explain(refused[0])
+    more = f" {_steps(len(refused) - 1)} more would be refused." if len(refused) > 1 else ""
+    return Result(
+        Outcome.FAILED,
+        f"In a rehearsal, nothing of {director}'s table being touched: {explanation.happened}{more}",
+        explanation.remedy,
+        explanation.detail,
+        answers=tuple(walk.doomed),
+        table=held,
+    )
+
+
 def _applied_text(goal: Goal, walk: _Walk, held: Table, director: str) -> str:
     if walk.planned:
         done = _steps(len(walk.done) or walk.planned)
         text = f"{director}'s kernel holds revision {goal.revision}: {done} done and read back."
     else:
         text = f"{director}'s kernel already holds revision {goal.revision}; nothing was changed."
+    if walk.unrehearsed:
+        text += f" It was not rehearsed first: {walk.unrehearsed}."
     if adopted := held.keys - walk.owned:
         text += f" Found there just as wanted, and managed from now on: {_named(adopted)}."
     return text

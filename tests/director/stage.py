@@ -41,6 +41,7 @@ class Stage:
     key: SigningKey = field(default_factory=lambda: SigningKey(b"d" * 32))
     sent: list[dict[str, Any]] = field(default_factory=list)
     is_broker_away: bool = False
+    rehearsal: str = "on"
     now: float = NOW
 
     def director(self) -> Director:
@@ -53,6 +54,7 @@ class Stage:
             "/bin/false",
             Path("/nowhere"),
             "memory",
+            self.rehearsal,
         )
         sequence = Sequence(self.state_dir, clock=lambda: self.now)
         reporter = Reporter(

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.director import host
 from cluster.director.apply import take
-from cluster.director.kernel import HalfRead, KernelUnavailable, NoAnswer, NotPermitted
+from cluster.director.kernel import CannotRehearse, HalfRead, KernelUnavailable, NoAnswer, NotPermitted
 from cluster.director.kernel.memory import Faults, MemoryKernel
 from cluster.ipvs.formats.document import from_document
 from cluster.ipvs.state import Table
@@ -118,7 +118,45 @@ def test_a_table_that_moved_is_read_again_and_not_a_failure(stage: Stage, code: 
     assert stage.actual == SHOP
 
 
+def test_what_the_kernel_would_refuse_is_found_while_nothing_is_at_stake(stage: Stage) -> None:
+    stage.apply(SHOP)
+    before = stage.kernel.writes
+    wanted = table(service(1, backend(1), scheduler="nosuch"), service(2, backend(7)))
+    said = stage.apply(wanted, revision=2)
+    assert (said["outcome"], said["detail"]) == ("failed", "ENOENT (2)")
+    assert said["text"].startswith("In a rehearsal, nothing of director1's table being touched: ")
+    assert [step["status"] for step in said["steps"]] == ["failed", "skipped"]
+    assert stage.kernel.writes == before and stage.actual == SHOP
+    assert from_document(said["table"]) == SHOP
+
+
+def test_a_weight_alone_needs_no_rehearsal(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.apply(SHOP)
+
+    def rehearsed(*_: object) -> None:
+        raise AssertionError("There is nothing that the kernel could refuse.")
+
+    monkeypatch.setattr(MemoryKernel, "rehearse", rehearsed)
+    lighter = table(service(1, backend(1, weight=7), backend(2)), service(2))
+    assert stage.apply(lighter, revision=2)["outcome"] == "applied"
+    said = stage.apply(table(service(3)), revision=3)
+    assert said["bug"], "A new service is rehearsed."
+
+
+def test_where_no_rehearsal_can_be_had_the_report_says_so_and_the_order_is_done(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(*_: object) -> None:
+        raise CannotRehearse("the worker may not make a network namespace (Operation not permitted)")
+
+    monkeypatch.setattr(MemoryKernel, "rehearse", cannot)
+    said = stage.apply(SHOP)
+    assert said["outcome"] == "applied" and stage.actual == SHOP
+    assert "It was not rehearsed first: the worker may not make a network namespace" in said["text"]
+
+
 def test_a_step_that_the_kernel_refuses_is_told_and_other_services_go_on(stage: Stage) -> None:
+    stage.rehearsal = "off"
     wanted = table(service(1, backend(1), scheduler="nosuch"), service(2, backend(3)))
     said = stage.apply(wanted)
     assert said["outcome"] == "partial"
@@ -141,6 +179,7 @@ def test_nothing_is_removed_where_adding_was_refused(stage: Stage) -> None:
 
 
 def test_a_service_that_moves_stays_where_it_is_until_the_new_place_holds(stage: Stage) -> None:
+    stage.rehearsal = "off"
     here, there = table(service(1, backend(1))), table(service(2, backend(1), scheduler="nosuch"))
     stage.apply(here)
     said = stage.apply(there, revision=2)

@@ -45,6 +45,7 @@ def written(tmp_path: Path, **changes: Any) -> Path:
         ({"director": "a b"}, "The setting “director” must be"),
         ({"state_dir": "state"}, "The setting “state_dir” must be a path from the root."),
         ({"panel_public_key": "abc"}, "The setting “panel_public_key” must be the 44 letters"),
+        ({"rehearsal": "maybe"}, "The setting “rehearsal” must be on, off, or the path"),
         ({"kernel": "solaris"}, "The setting “kernel” must be one of netlink, memory."),
     ],
 )

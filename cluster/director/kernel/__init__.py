@@ -42,6 +42,11 @@ class KernelRefused(KernelError):
         self.errno = errno
 
 
+class CannotRehearse(KernelError):
+    """There is no place to rehearse in, which says nothing of the table. The text is the reason, for the
+    second half of a sentence."""
+
+
 class HalfRead(KernelError):
     """What arrived is not the whole answer: it was cut, overrun, or the table changed meanwhile."""
 
@@ -82,6 +87,10 @@ class Kernel(Protocol):
         """Take the steps and answer each, in their order. After a refused step the later stages of its
         service are not tried; other services go on, but none is removed. NoAnswer and HalfRead mean that
         some of the steps may have been done."""
+
+    def rehearse(self, table: Table) -> list[Answer]:
+        """Load the whole table where nobody is, read it back and throw it away: the steps that were refused.
+        CannotRehearse where there is no such place."""
 
 
 # The kernel goes on after a refusal in the middle of a batch, so a batch holds only steps that may

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_address
 
 from cluster.director.kernel import Answer, KernelError, do_in_stages
+from cluster.director.kernel.rehearse import load
 from cluster.ipvs.plan import Operation, Step
 from cluster.ipvs.state import Backend, BackendKey, Forwarding, Service, ServiceKey, Table, Tunnel, TunnelKind
 from cluster.ipvs.stats import BackendCounters, Counters, Reading
@@ -82,6 +83,10 @@ class MemoryKernel:
         self._answer_or_raise()
         with self._lock:
             return do_in_stages(steps, lambda turn: [self._take(step) for step in turn])
+
+    def rehearse(self, table: Table) -> list[Answer]:
+        self._answer_or_raise()
+        return load(MemoryKernel(schedulers=self.schedulers), table)
 
     def _answer_or_raise(self) -> None:
         if self.faults.silent is not None:

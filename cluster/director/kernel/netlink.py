@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from cluster.director.kernel import Answer, HalfRead, KernelRefused, codec, do_in_stages
 from cluster.director.kernel.conversation import Conversation
+from cluster.director.kernel.rehearse import by_sibling, in_new_namespace, load
 from cluster.ipvs.plan import Step
 from cluster.ipvs.state import BackendKey, Service, ServiceKey, Table
 from cluster.ipvs.stats import BackendCounters, Counters, Reading
@@ -22,10 +23,12 @@ class NetlinkKernel:
     """The IPVS of the network namespace that the calling thread is in.
 
     A socket lives for one attempt: nothing left over from an earlier one can be taken for an answer, and
-    the family's number is looked up anew in case the module was loaded again."""
+    the family's number is looked up anew in case the module was loaded again. `rehearsal_socket` is where a
+    sibling rehearses; without one, this process makes namespaces itself."""
 
-    def __init__(self, *, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, *, deadline_s: float = DEADLINE_S, rehearsal_socket: str = "") -> None:
         self._deadline_s = deadline_s
+        self._rehearsal_socket = rehearsal_socket
 
     @property
     def stand_in(self) -> bool:
@@ -47,6 +50,11 @@ class NetlinkKernel:
             return []
         with Conversation(self._deadline_s) as talk:
             return do_in_stages(steps, talk.tell)
+
+    def rehearse(self, table: Table) -> list[Answer]:
+        if self._rehearsal_socket:
+            return by_sibling(self._rehearsal_socket, table)
+        return in_new_namespace(lambda: load(NetlinkKernel(deadline_s=self._deadline_s), table))
 
     def _until_whole(self, read: Callable[[Conversation], _Read]) -> _Read:
         for attempt in range(1, READ_ATTEMPTS + 1):
