@@ -1,141 +1,129 @@
-"""`python -m cluster.director worker | fingerprint | show --config FILE`."""
+"""`python -m cluster.director COMMAND`: the worker, and what an ipvsadm user expects of a command line."""
 
 from __future__ import annotations
 
 import argparse
-import fcntl
+import importlib
 import logging
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
+from cluster.director import commands
 from cluster.director import config as settings
-from cluster.director import host
-from cluster.director.app import make_app, publisher, run_worker
-from cluster.director.apply import Director, restore
+from cluster.director.commands import Usage
 from cluster.director.config import Config, ConfigError
-from cluster.director.journal import Journal, JournalError, Sequence
-from cluster.director.kernel import Kernel, KernelError, KernelUnavailable
-from cluster.director.kernel.memory import MemoryKernel
-from cluster.director.kernel.netlink import NetlinkKernel
-from cluster.director.reports import Reporter
-from cluster.director.watch import Watch, redis_put
-from cluster.ipvs.formats.ipvsadm import save
-from cluster.wire.envelope import fingerprint
+from cluster.director.console import TextError
+from cluster.director.journal import JournalError
+from cluster.director.kernel import KernelError
+from cluster.director.lock import Locked
 
-log = logging.getLogger("cluster.director")
+USUAL_CONFIG = Path("/etc/lvsadmin/director.json")
 
-# A worker that was asked to end may finish the order that it is at.
-OTHER_WORKER_ENDS_WITHIN_S = 20.0
+_EPILOG = """\
+in the words of ipvsadm:
+  ipvsadm -Ln [--stats]        show [--stats]
+  ipvsadm-save -n              save
+  ipvsadm-restore              restore             (adds and changes; cuts nothing that it does not name)
+  ipvsadm -C; ipvsadm -R       apply --exact       (but without the gap: nothing is flushed)
+  (nothing)                    plan                (what apply would do, and what it costs)
+
+Text is that of ipvsadm-save, on standard input and output.
+
+exit status: 0 done, or nothing to do; 1 refused, or done in part; 2 a wrong call, text or setting;
+3 (plan) there is something to do.
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m cluster.director", description="A director of LVS Admin."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, what in (
-        ("worker", "restore the table, then take orders until SIGTERM"),
-        ("fingerprint", "print the key to compare when the director is added in the panel"),
-        ("show", "print the journal's summary and the kernel's table"),
-    ):
-        command = commands.add_parser(name, help=what)
-        command.add_argument("--config", type=Path, required=True, help="the JSON file with the settings")
-    chosen = parser.parse_args(arguments)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
+    chosen = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=chosen.log_level)
     try:
-        config = settings.load(chosen.config)
-        return {"worker": _work, "fingerprint": _fingerprint, "show": _show}[chosen.command](config)
-    except (ConfigError, JournalError) as error:
+        config = _config(chosen.config, chosen.settings)
+        run: Callable[[argparse.Namespace, Config | None], int] = chosen.run
+        return run(chosen, config)
+    except (ConfigError, JournalError, TextError) as error:
         print(error, file=sys.stderr)
         return 2
-
-
-def make_kernel(config: Config) -> Kernel:
-    """The kernel that the settings name."""
-    if config.kernel == "memory":
-        return MemoryKernel()
-    sibling = config.rehearsal if config.rehearsal.startswith("/") else ""
-    return NetlinkKernel(rehearsal_socket=sibling)
-
-
-def _work(config: Config) -> int:
-    key = config.signing_key()
-    alone = _only_worker(config)
-    sequence = Sequence(config.state_dir)
-    reporter = Reporter(director=config.director, key=key, sequence=sequence, state_dir=config.state_dir)
-    director = Director(config, make_kernel(config), Journal(config.state_dir), reporter)
-    print(f"{config.director} {fingerprint(key.public)} kernel={config.kernel}", flush=True)
-    _restore(director)
-
-    app = make_app(director)
-    reporter.publish = publisher(app)
-    watch = Watch(director, key=key, sequence=sequence, put=redis_put(config.broker))
-    watch.start()
-    try:
-        return run_worker(app, director)
-    finally:
-        watch.stop()
-        alone.close()
-
-
-def _only_worker(config: Config) -> BinaryIO:
-    """A lock that this process holds until it ends: two workers would take each other's numbers and send
-    each other's reports. ConfigError where another one does not end in time."""
-    path = config.state_dir / "worker.lock"
-    file = path.open("wb")
-    deadline = time.monotonic() + OTHER_WORKER_ENDS_WITHIN_S
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                file.close()
-                said = f"Another worker uses {config.state_dir}. End it, or choose another state_dir."
-                raise ConfigError(said) from None
-            time.sleep(0.1)
-
-
-def _restore(director: Director) -> None:
-    """After a reboot the module may not be loaded, though the journal shows that it is wanted."""
-    if director.journal.read() is not None:
-        try:
-            director.kernel.version()
-        except KernelUnavailable:
-            problem = host.load_module(director.config, "ip_vs")
-            log.info("module ip_vs loaded for the restore problem=%s", problem)
-        except KernelError as error:
-            log.error("kernel before restore reason=%s", error)
-    restore(director)
-
-
-def _fingerprint(config: Config) -> int:
-    print(fingerprint(config.signing_key().public))
-    return 0
-
-
-def _show(config: Config) -> int:
-    record = Journal(config.state_dir).read()
-    if record is None:
-        print("journal: none")
-    else:
-        state = "applied" if record.is_applied else f"not applied (last applied: {record.applied_revision})"
-        print(f"cluster: {record.cluster}")
-        print(f"revision: {record.ordered.revision} of epoch {record.ordered.epoch}, {state}")
-        print(f"owned services: {len(record.owned)}")
-        for key in sorted(record.owned):
-            print(f"  {key}")
-    try:
-        table = make_kernel(config).read().table
-    except KernelError as error:
+    except (KernelError, Usage) as error:
         print(error, file=sys.stderr)
         return 1
-    print("kernel:")
-    for line in save(table):
-        print(f"  {line}")
-    return 0
+    except Locked:
+        print("The worker of this director is applying an order. Try again in a minute.", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read us has seen enough, as with `| head`.
+        sys.stderr.close()
+        return 0
+
+
+def _work(_: argparse.Namespace, config: Config | None) -> int:
+    # Celery takes half a second to import, which no other command should wait for.
+    return int(importlib.import_module("cluster.director.worker").work(config))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m cluster.director",
+        description="A director of LVS Admin: its worker, and IPVS from the command line.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(log_level=logging.WARNING, settings="where they are")
+    listed = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    worker = _command(listed, "worker", _work, "restore the table, then take orders until SIGTERM")
+    worker.set_defaults(settings="needed", log_level=logging.INFO)
+    known = _command(listed, "fingerprint", commands.fingerprint, "print the key to compare in the panel")
+    known.set_defaults(settings="needed")
+
+    show = _command(listed, "show", commands.show, "print the journal's summary and the kernel's table")
+    show.add_argument("--stats", action="store_true", help="connections, packets and bytes since the start")
+    save = _command(listed, "save", commands.save, "write the kernel's table as text")
+    restore = _command(listed, "restore", commands.restore, "put the services of a text into the kernel")
+    plan = _command(listed, "plan", commands.plan, "say what apply would do, and what it costs")
+    apply = _command(
+        listed, "apply", commands.apply, "make the kernel hold what a text says, and read it back"
+    )
+    sibling = _command(listed, "rehearse", commands.rehearse, "load a document in a private network")
+    sibling.set_defaults(settings="none")
+
+    for one in (show, save, restore, plan, apply):
+        one.add_argument("--json", action="store_true", help="JSON on standard output")
+    for one in (restore, plan, apply):
+        one.add_argument("file", nargs="?", help="the text; standard input without it")
+        one.add_argument("--override", action="store_true", help="also services that the panel's orders own")
+    for one in (plan, apply):
+        one.add_argument(
+            "--exact", action="store_true", help="also remove the services that the text does not name"
+        )
+    apply.add_argument("--no-rehearsal", action="store_true", help="do not try the text elsewhere first")
+    apply.add_argument(
+        "--quiesce",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="give removed backends weight 0, and so long to end their connections",
+    )
+    return parser
+
+
+def _command(
+    listed: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace, Config | None], int],
+    what: str,
+) -> argparse.ArgumentParser:
+    command = listed.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+    command.add_argument("--config", type=Path, help=f"the settings; {USUAL_CONFIG} is read where it exists")
+    command.set_defaults(run=run)
+    return command
+
+
+def _config(path: Path | None, use: str) -> Config | None:
+    if path is None and (use == "needed" or (use == "where they are" and USUAL_CONFIG.exists())):
+        path = USUAL_CONFIG
+    return settings.load(path) if path else None
 
 
 if __name__ == "__main__":

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +13,7 @@ from cluster.director.config import Config
 from cluster.director.converge import Result, converge, to_payload
 from cluster.director.journal import Goal, Journal, JournalError, Record
 from cluster.director.kernel import Kernel, KernelError
+from cluster.director.lock import Locked, locked
 from cluster.director.reports import Reporter
 from cluster.ipvs.formats.document import from_document
 from cluster.ipvs.state import ServiceKey, Table
@@ -47,10 +45,6 @@ class Director:
     def facts(self) -> dict[str, Any]:
         """What the panel shows of this machine, and what its administrator should know."""
         return host.facts(self.config, self.kernel) | {"notices": self.journal.notices()}
-
-
-class _Locked(Exception):
-    """Another worker of this director holds the lock."""
 
 
 def take(envelope: object, director: Director) -> None:
@@ -85,14 +79,16 @@ def take(envelope: object, director: Director) -> None:
 def restore(director: Director) -> Result | None:
     """Bring the journal's table back after a start, with panel and broker down. None without a journal."""
     try:
-        with _lock(director):
+        with locked(director.config.state_dir / "lock", within_s=director.lock_deadline_s):
             record = director.journal.read()
             if record is None:
                 return None
             goal = _goal_of_restart(record, director.kernel)
             result = converge(director.kernel, director.journal, record, goal, director=director.name)
-    except (_Locked, JournalError, KernelError) as error:
+    except (JournalError, KernelError) as error:
         result = Result(Outcome.UNKNOWN, f"The table of {director.name} was not restored: {error}")
+    except Locked:
+        result = Result(Outcome.UNKNOWN, f"Somebody else is applying, so {director.name} restored nothing.")
     except Exception as error:
         log.exception("restore broke")
         text = f"A mistake in the worker's program on {director.name} ended the restore."
@@ -129,7 +125,7 @@ def _untimely(order: Order, director: Director) -> Result | None:
 
 def _in_turn(order: Order, director: Director) -> Result:
     try:
-        with _lock(director):
+        with locked(director.config.state_dir / "lock", within_s=director.lock_deadline_s):
             before = director.journal.read()
             if refusal := _fenced(order, before, director.name):
                 return refusal
@@ -140,8 +136,9 @@ def _in_turn(order: Order, director: Director) -> Result:
         return Result(
             Outcome.FAILED, str(error), f"Make room or mend the disk of {director.name}, then apply again."
         )
-    except _Locked as error:
-        return Result(Outcome.UNKNOWN, str(error), "The panel sends the order again.", "locked")
+    except Locked:
+        text = f"Somebody else on {director.name} is applying: another worker, or a command."
+        return Result(Outcome.UNKNOWN, text, "The panel sends the order again.", "locked")
 
 
 def _fenced(order: Order, before: Record | None, name: str) -> Result | None:
@@ -230,22 +227,3 @@ def _finished(order: Order, director: Director, result: Result) -> None:
     except Exception:
         # The order stays unanswered and the panel sends it again: that is what UNKNOWN is for.
         log.exception("report broke run=%s", order.run)
-
-
-@contextmanager
-def _lock(director: Director) -> Iterator[None]:
-    """One worker at a time programs this director. _Locked after the deadline."""
-    deadline = time.monotonic() + director.lock_deadline_s
-    descriptor = os.open(director.config.state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise _Locked(f"Another worker on {director.name} is applying.") from None
-                time.sleep(0.05)
-        yield
-    finally:
-        os.close(descriptor)

@@ -10,9 +10,9 @@ import errno as numbers
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
-from cluster.director.journal import Goal, Journal, JournalError, Record
+from cluster.director.journal import Goal, JournalError, Record
 from cluster.director.kernel import (
     NOT_TRIED,
     Answer,
@@ -75,8 +75,16 @@ class _Walk:
     unrehearsed: str = ""
 
 
+class Notes(Protocol):
+    """Where a walk keeps what must not be forgotten: a worker's journal, or a command's own memory."""
+
+    def read(self) -> Record | None: ...
+
+    def write(self, record: Record) -> None: ...
+
+
 def converge(
-    kernel: Kernel, journal: Journal, record: Record, goal: Goal, *, director: str, rehearse: bool = False
+    kernel: Kernel, journal: Notes, record: Record, goal: Goal, *, director: str, rehearse: bool = False
 ) -> Result:
     """Make the kernel hold the goal's table, touching owned services and new ones alone, and journal it.
 
@@ -124,7 +132,7 @@ def to_payload(result: Result, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _until_same(
-    kernel: Kernel, journal: Journal, record: Record, goal: Goal, walk: _Walk, *, rehearse: bool
+    kernel: Kernel, journal: Notes, record: Record, goal: Goal, walk: _Walk, *, rehearse: bool
 ) -> tuple[Table, Plan]:
     """The table afterwards and what still differs. Reads anew where the kernel's answers say that the
     table moved under the plan."""
@@ -190,7 +198,7 @@ def _ours(after: Table, desired: Table, owned: frozenset[ServiceKey]) -> frozens
     return frozenset((owned | same) & after.keys)
 
 
-def _write_if_new(journal: Journal, record: Record) -> None:
+def _write_if_new(journal: Notes, record: Record) -> None:
     # A restart that adds nothing to the journal needs no room on the disk.
     if record != journal.read():
         journal.write(record)

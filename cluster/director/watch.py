@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import redis
@@ -18,9 +17,10 @@ from redis.retry import Retry
 from cluster.director.apply import Director
 from cluster.director.journal import JournalError, Record, Sequence
 from cluster.director.kernel import KernelError
-from cluster.ipvs.formats.document import backend_to_document, fingerprint, service_to_document
-from cluster.ipvs.state import Backend, Service, ServiceKey
-from cluster.ipvs.stats import BackendCounters, Counters, Rates, Reading, rates
+from cluster.director.readings import counted_service
+from cluster.ipvs.formats.document import fingerprint
+from cluster.ipvs.state import ServiceKey
+from cluster.ipvs.stats import Reading
 from cluster.wire.envelope import LARGEST_BODY, SigningKey
 from cluster.wire.messages import Frame, frame_key
 
@@ -30,9 +30,6 @@ PERIOD_S = 2.0
 HELLO_PERIOD_S = 30.0
 FRAME_LIFETIME_S = 3600
 REDIS_DEADLINE_S = 1.5
-
-# Written out once: dataclasses.asdict takes half a second of each round at 10,000 backends.
-_COUNTERS = tuple(f.name for f in fields(Counters))
 
 Put = Callable[[str, str], None]
 
@@ -149,7 +146,10 @@ class Watch:
         if self._previous is not None:
             before, seconds = self._previous[1], now - self._previous[0]
         self._previous = now, reading
-        return [_service_out(service, reading, before, seconds, owned) for service in reading.table]
+        return [
+            counted_service(service, reading, owned=owned, before=before, seconds=seconds)
+            for service in reading.table
+        ]
 
     def _record(self) -> Record | None:
         try:
@@ -177,34 +177,3 @@ def redis_put(broker: str) -> Put:
 
 def _applied_revision(record: Record | None) -> int:
     return record.applied_revision if record else 0
-
-
-def _service_out(
-    service: Service, reading: Reading, before: Reading, seconds: float, owned: frozenset[ServiceKey]
-) -> dict[str, Any]:
-    key = service.key
-    totals = reading.services.get(key, Counters())
-    return service_to_document(service.header) | {
-        "owned": key in owned,
-        "totals": _numbers(totals),
-        "rates": _numbers(rates(before.services.get(key), totals, seconds=seconds)),
-        "backends": [_backend_out(key, backend, reading, before, seconds) for backend in service.backends],
-    }
-
-
-def _backend_out(
-    key: ServiceKey, backend: Backend, reading: Reading, before: Reading, seconds: float
-) -> dict[str, Any]:
-    counted = reading.backends.get((key, backend.key), BackendCounters())
-    earlier = before.backends.get((key, backend.key))
-    return backend_to_document(backend) | {
-        "active": counted.active,
-        "inactive": counted.inactive,
-        "persistent": counted.persistent,
-        "totals": _numbers(counted.totals),
-        "rates": _numbers(rates(earlier.totals if earlier else None, counted.totals, seconds=seconds)),
-    }
-
-
-def _numbers(counted: Counters | Rates) -> dict[str, float]:
-    return {name: getattr(counted, name) for name in _COUNTERS}

@@ -7,7 +7,7 @@ somebody else. The same function makes the operator's preview and the director's
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from cluster.ipvs.state import Backend, Forwarding, Service, ServiceKey, Table
@@ -83,6 +83,23 @@ def plan(actual: Table, effective: Table, *, owned: frozenset[ServiceKey]) -> Pl
     kept = tuple(service.key for service in ours) if conflicts else ()
     foreign = tuple(service.key for service in gone if service.key not in owned)
     return Plan(tuple(steps), tuple(conflicts), kept, tuple(adopted), foreign)
+
+
+def quiesced(actual: Table, effective: Table, *, owned: frozenset[ServiceKey]) -> Table:
+    """`effective` with everything that it removes still there at weight 0: half way to it, after which open
+    connections end by themselves and no step cuts one."""
+    kept: list[Service] = []
+    for service in actual:
+        wanted = effective.by_key.get(service.key)
+        if service.key not in owned:
+            continue
+        stays = {backend.key for backend in wanted.backends} if wanted else set()
+        going = [replace(backend, weight=0) for backend in service.backends if backend.key not in stays]
+        if wanted is None or going:
+            base = wanted or service
+            kept.append(base.with_backends([*(wanted.backends if wanted else ()), *going]))
+    changed = {service.key for service in kept}
+    return Table((*(service for service in effective if service.key not in changed), *kept))
 
 
 def _towards(found: Service | None, wanted: Service) -> Iterator[Step]:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from cluster.director import __main__ as program
 from cluster.director import config as settings
-from cluster.director import host
+from cluster.director import host, worker
 from cluster.director.config import Config, ConfigError
 from cluster.director.kernel.memory import MemoryKernel
+from cluster.director.lock import locked
 from cluster.wire.envelope import SigningKey
 
 ROOT = Path(__file__).parents[2]
@@ -89,13 +89,12 @@ def test_a_second_worker_of_the_same_folder_ends_with_a_sentence(
 ) -> None:
     config = settings.load(written(tmp_path))
     config.signing_key()
-    monkeypatch.setattr(program, "OTHER_WORKER_ENDS_WITHIN_S", 0.0)
+    monkeypatch.setattr(worker, "OTHER_WORKER_ENDS_WITHIN_S", 0.0)
     with (
-        program._only_worker(config),
+        locked(config.state_dir / "worker.lock", within_s=0),
         pytest.raises(ConfigError, match="Another worker uses"),
     ):
-        program._only_worker(config)
-    program._only_worker(config).close()
+        worker.work(config)
 
 
 def test_a_director_loads_no_part_of_the_panel_even_with_its_settings_in_the_environment(
@@ -110,7 +109,7 @@ except SystemExit as end:
     assert not end.code, end.code
 from pathlib import Path
 from cluster.director import config
-from cluster.director.__main__ import make_kernel
+from cluster.director.kernel.choice import make_kernel
 from cluster.director.app import make_app
 from cluster.director.apply import Director
 from cluster.director.journal import Journal, Sequence

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.director.kernel.memory import MemoryKernel
-from cluster.ipvs.plan import Operation, plan
+from cluster.ipvs.plan import Operation, plan, quiesced
 from cluster.ipvs.state import Backend, Forwarding, Protocol, Service, ServiceKey, Table
 from tests.ipvs.tables import few, tables
 
@@ -107,3 +107,26 @@ ONE = Backend("10.0.0.1", 80)
 def test_a_step_says_what_it_does(before: Service | None, after: Service | None, words: str) -> None:
     (said,) = shown(before, after)
     assert words in said and said.endswith(".")
+
+
+@few
+@given(tables, tables)
+def test_half_way_nothing_is_removed_and_what_goes_has_weight_0(actual: Table, wanted: Table) -> None:
+    owned = actual.keys
+    half = quiesced(actual, wanted, owned=owned)
+    kernel = MemoryKernel(actual)
+    first = plan(actual, half, owned=owned).steps
+    assert not {step.kind for step in first} & {"remove"}
+    kernel.do(first)
+    rest = plan(kernel.read().table, wanted, owned=owned).steps
+    for step in rest:
+        assert step.kind == "remove"
+        if step.backend is not None:
+            assert step.backend.weight == 0
+    kernel.do(rest)
+    assert kernel.read().table == wanted
+
+
+def test_half_way_leaves_services_of_others_out() -> None:
+    foreign = Service(KEY, backends=(Backend("10.0.0.1", 80),))
+    assert quiesced(Table((foreign,)), Table(), owned=frozenset()) == Table()

@@ -93,7 +93,7 @@ def serve(kernel: Kernel, question: IO[bytes], answer: IO[bytes]) -> None:
     that is started anew, with a private network, for each connection."""
     said: dict[str, Any]
     try:
-        _refuse_a_real_network()
+        _prepare_private_network()
         table = from_document(json.loads(question.read(LARGEST_MESSAGE)))
         places = {_name(step): place for place, step in enumerate(_steps(table))}
         said = {"refused": [[places[_name(one.step)], one.errno] for one in load(kernel, table)]}
@@ -125,14 +125,19 @@ def _unshare() -> None:
     if libc.unshare(_CLONE_NEWNET):
         said = os.strerror(ctypes.get_errno())
         raise CannotRehearse(f"the worker may not make a network namespace ({said})")
-    # Without it no backend can be added: the kernel looks for a route to each.
     with IPRoute() as links:
-        links.link("set", index=_LOOPBACK, state="up")
+        _raise_loopback(links)
 
 
-def _refuse_a_real_network() -> None:
+def _prepare_private_network() -> None:
     """The table stays where it was rehearsed, so that must be a network where nobody is."""
     with IPRoute() as links:
         names = [str(link.get_attr("IFLA_IFNAME")) for link in links.get_links()]
-    if names != ["lo"]:
-        raise CannotRehearse("the sibling was not started with a private network")
+        if names != ["lo"]:
+            raise CannotRehearse("the sibling was not started with a private network")
+        _raise_loopback(links)
+
+
+def _raise_loopback(links: IPRoute) -> None:
+    # Without it no backend can be added: the kernel looks for a route to each.
+    links.link("set", index=_LOOPBACK, state="up")

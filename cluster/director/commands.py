@@ -1,0 +1,195 @@
+"""What the command line does with a kernel: show, save, restore, plan, apply. Text in, text out.
+
+Services that the panel's orders own are left alone unless told otherwise: the next order would put them
+back, and nobody would know why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cluster.director.config import Config
+from cluster.director.console import judged, lines, print_journal, print_json, read_text, tell, told
+from cluster.director.converge import Result, converge
+from cluster.director.journal import Goal, Journal, Record
+from cluster.director.kernel import Kernel
+from cluster.director.kernel.choice import make_kernel
+from cluster.director.kernel.rehearse import serve
+from cluster.director.lock import locked
+from cluster.director.readings import counted_service
+from cluster.ipvs.formats import ipvsadm
+from cluster.ipvs.formats.document import to_document
+from cluster.ipvs.lint import table_warnings
+from cluster.ipvs.plan import plan as planned
+from cluster.ipvs.plan import quiesced
+from cluster.ipvs.state import Protocol, ServiceKey, Table
+from cluster.ipvs.stats import BackendCounters
+from cluster.wire.envelope import fingerprint as fingerprint_of
+from cluster.wire.messages import Outcome
+
+LOCK_DEADLINE_S = 60.0
+POLL_S = 2.0  # the kernel's counters are no newer
+
+
+class Usage(Exception):
+    """What was asked for is not done; the text says why and what to do."""
+
+
+def fingerprint(_: argparse.Namespace, config: Config | None) -> int:
+    """Print the director's key as people compare it."""
+    assert config is not None
+    print(fingerprint_of(config.signing_key().public))
+    return 0
+
+
+def show(chosen: argparse.Namespace, config: Config | None) -> int:
+    """Print the journal's summary, if there is a journal, and the kernel's table."""
+    record = Journal(config.state_dir).read() if config else None
+    if not chosen.json and config:
+        print_journal(record)
+    reading = make_kernel(config).read()
+    owned = record.owned if record else frozenset()
+    if chosen.json:
+        print_json(
+            {"services": [counted_service(service, reading, owned=owned) for service in reading.table]}
+        )
+    elif not reading.table:
+        print("The kernel has no services.")
+    for service in () if chosen.json else reading.table:
+        for line in lines(service, reading, owned, with_totals=chosen.stats):
+            print(line)
+    return 0
+
+
+def save(chosen: argparse.Namespace, config: Config | None) -> int:
+    """Print the kernel's table as text that `restore` and ipvsadm-restore read."""
+    table = make_kernel(config).read().table
+    if chosen.json:
+        print_json(to_document(table))
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in ipvsadm.save(table))
+    return 0
+
+
+def plan(chosen: argparse.Namespace, config: Config | None) -> int:
+    """Print what `apply` would do with this text, and what each step does to connections."""
+    wanted = judged(read_text(chosen.file), is_loud=not chosen.json)
+    reading = make_kernel(config).read()
+    todo = planned(reading.table, wanted, owned=_touchable(wanted, reading.table, chosen, config))
+    steps = told(todo, reading)
+    if chosen.json:
+        warnings = [f"{key}: {problem.text}" for key, problem in table_warnings(wanted)]
+        print_json({"steps": steps, "warnings": warnings, "left_alone": [str(key) for key in todo.foreign]})
+    for step in () if chosen.json else steps:
+        mark = {"add": "+", "change": "~", "remove": "-"}[step["kind"]]
+        print(f"{mark} {step['text']} {step['impact']}".rstrip())
+        print(f"    {step['command']}")
+    if not chosen.json and not steps:
+        print("The kernel holds this already.")
+    return 3 if steps else 0
+
+
+def apply(chosen: argparse.Namespace, config: Config | None) -> int:
+    """Make the kernel hold what the text says, after a rehearsal, and read it back."""
+    wanted = judged(read_text(chosen.file), is_loud=not chosen.json)
+    kernel = make_kernel(config)
+    with _alone(config):
+        actual = kernel.read().table
+        owned = _touchable(wanted, actual, chosen, config)
+        rehearse = not chosen.no_rehearsal
+        if chosen.quiesce > 0:
+            first = quiesced(actual, wanted, owned=owned)
+            result = _converge(kernel, first, owned, rehearse=rehearse)
+            if result.outcome is not Outcome.APPLIED:
+                return tell(result, as_json=chosen.json)
+            _wait_for_connections(kernel, first, wanted, chosen.quiesce)
+        return tell(_converge(kernel, wanted, owned, rehearse=rehearse), as_json=chosen.json)
+
+
+def restore(chosen: argparse.Namespace, config: Config | None) -> int:
+    """Put the services of the text into the kernel as fast as it goes, for a start of the machine: without a
+    rehearsal, and without judging what the kernel takes."""
+    wanted = read_text(chosen.file)
+    kernel = make_kernel(config)
+    chosen.exact = False
+    with _alone(config):
+        owned = _touchable(wanted, kernel.read().table, chosen, config)
+        return tell(_converge(kernel, wanted, owned, rehearse=False), as_json=chosen.json)
+
+
+def rehearse(_: argparse.Namespace, config: Config | None) -> int:
+    """Answer one question of a worker that cannot make namespaces itself."""
+    serve(make_kernel(config), sys.stdin.buffer, sys.stdout.buffer)
+    return 0
+
+
+class _Scratch:
+    """What a command remembers of its own steps while it runs; a worker's journal is not its to write."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def read(self) -> Record | None:
+        return self._record
+
+    def write(self, record: Record) -> None:
+        self._record = record
+
+
+def _converge(kernel: Kernel, wanted: Table, owned: frozenset[ServiceKey], *, rehearse: bool) -> Result:
+    goal = Goal(0, 0, wanted)
+    record = Record("", goal, owned)
+    return converge(kernel, _Scratch(record), record, goal, director="this machine", rehearse=rehearse)
+
+
+def _touchable(
+    wanted: Table, actual: Table, chosen: argparse.Namespace, config: Config | None
+) -> frozenset[ServiceKey]:
+    """The services that may be changed or removed: those that the text names, with --exact all."""
+    record = Journal(config.state_dir).read() if config else None
+    ordered = record.owned if record and not chosen.override else frozenset()
+    for key in sorted(wanted.keys & ordered):
+        if wanted.by_key[key] != actual.by_key.get(key):
+            raise Usage(
+                f"{key} is owned by the panel's orders, and the next one would put it back. Change it in the"
+                " panel, or use --override."
+            )
+    return (wanted.keys | actual.keys if chosen.exact else wanted.keys) - ordered
+
+
+def _wait_for_connections(kernel: Kernel, first: Table, wanted: Table, longest_s: float) -> None:
+    """Until the backends that go have no connection left, but no longer."""
+    deadline = time.monotonic() + longest_s
+    going = [
+        (service.key, backend.key)
+        for service in first
+        for backend in service.backends
+        if service.key not in wanted.by_key
+        or backend.key not in {kept.key for kept in wanted.by_key[service.key].backends}
+    ]
+    while time.monotonic() < deadline:
+        counted = kernel.read().backends
+        if not any(_is_busy(key, counted.get((key, place))) for key, place in going):
+            return
+        time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
+
+
+def _is_busy(key: ServiceKey, counted: BackendCounters | None) -> bool:
+    if counted is None:
+        return False
+    # The kernel counts UDP as inactive, whatever flows.
+    return bool(counted.active or (key.protocol is Protocol.UDP and counted.inactive))
+
+
+@contextmanager
+def _alone(config: Config | None) -> Iterator[None]:
+    """Not while the worker of this director applies an order."""
+    if config is None:
+        yield
+        return
+    with locked(config.state_dir / "lock", within_s=LOCK_DEADLINE_S):
+        yield

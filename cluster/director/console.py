@@ -1,0 +1,126 @@
+"""Words in and out of the command line: texts read with a sentence for each line at fault, results told."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from cluster.director.converge import Result, to_payload
+from cluster.director.journal import Record
+from cluster.ipvs.formats import ipvsadm
+from cluster.ipvs.formats.ipvsadm import command
+from cluster.ipvs.impact import by_service, impact
+from cluster.ipvs.lint import table_warnings
+from cluster.ipvs.plan import Plan
+from cluster.ipvs.rules import table_problems
+from cluster.ipvs.state import Service, ServiceKey, Table
+from cluster.ipvs.stats import BackendCounters, Counters, Reading
+from cluster.wire.messages import Outcome
+
+LARGEST_TEXT = 64 * 1024 * 1024
+
+
+class TextError(Exception):
+    """The text cannot be read; a sentence for each line at fault."""
+
+
+def read_text(path: str | None) -> Table:
+    """The table of a file, or of standard input. TextError where it cannot be read; what only could not be
+    taken over is said on standard error."""
+    try:
+        if path is None:
+            text = sys.stdin.read(LARGEST_TEXT + 1)
+        else:
+            with Path(path).open(encoding="utf-8") as file:
+                text = file.read(LARGEST_TEXT + 1)
+    except OSError as error:
+        raise TextError(f"{path or 'Standard input'} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError:
+        raise TextError(f"{path or 'Standard input'} is not text in UTF-8.") from None
+    if len(text) > LARGEST_TEXT:
+        raise TextError(f"The text is longer than {LARGEST_TEXT} characters.")
+    parsed = ipvsadm.parse(text)
+    if parsed.errors:
+        raise TextError("\n".join(str(note) for note in parsed.errors))
+    for note in parsed.notes:
+        print(note, file=sys.stderr)
+    return parsed.table
+
+
+def judged(table: Table, *, is_loud: bool) -> Table:
+    """The same table, if no rule stands against it; TextError else. Warnings go to standard error."""
+    if problems := table_problems(table):
+        raise TextError("\n".join(f"{key}: {problem.text} [{problem.code}]" for key, problem in problems))
+    for key, problem in table_warnings(table) if is_loud else ():
+        print(f"warning: {key}: {problem.text} [{problem.code}]", file=sys.stderr)
+    return table
+
+
+def tell(result: Result, *, as_json: bool) -> int:
+    """Print what an apply came to; the exit status."""
+    if as_json:
+        print_json(to_payload(result, {}))
+    else:
+        stream = sys.stdout if result.outcome is Outcome.APPLIED else sys.stderr
+        print(f"{result.text} {result.remedy}".rstrip(), file=stream)
+        for step in result.steps():
+            if step["error"]:
+                print(f"{step['command']}: {step['error']}", file=sys.stderr)
+    return 0 if result.outcome is Outcome.APPLIED else 1
+
+
+def told(todo: Plan, reading: Reading) -> list[dict[str, str]]:
+    """The steps as words, commands and what they cost."""
+    counted = by_service(reading.backends)
+    return [
+        {
+            "kind": step.kind,
+            "text": str(step),
+            "command": command(step),
+            "impact": impact(step, counted, {}),
+        }
+        for step in todo.steps
+    ]
+
+
+def print_journal(record: Record | None) -> None:
+    """What the worker was told last, and how that went."""
+    if record is None:
+        print("journal: none")
+        return
+    state = "applied" if record.is_applied else f"not applied (last applied: {record.applied_revision})"
+    print(f"cluster: {record.cluster}")
+    print(f"revision: {record.ordered.revision} of epoch {record.ordered.epoch}, {state}")
+    print(f"owned services: {len(record.owned)}")
+
+
+def lines(
+    service: Service, reading: Reading, owned: frozenset[ServiceKey], *, with_totals: bool
+) -> Iterator[str]:
+    """A service and its backends, for people."""
+    mark = " (ours)" if service.key in owned else ""
+    held = f" persistent {service.persistence.timeout_s} s" if service.persistence else ""
+    totals = _totals(reading.services.get(service.key, Counters())) if with_totals else ""
+    yield f"{service.key} {service.scheduler}{held}{mark}{totals}"
+    for backend in service.backends:
+        one = reading.backends.get((service.key, backend.key), BackendCounters())
+        totals = _totals(one.totals) if with_totals else ""
+        yield (
+            f"  -> {backend.key!s:<40} {backend.forwarding.word:<10} weight {backend.weight:<6}"
+            f" active {one.active:<7} inactive {one.inactive:<7}{totals}".rstrip()
+        )
+
+
+def print_json(value: object) -> None:
+    """One JSON value on standard output."""
+    json.dump(value, sys.stdout, indent=2)
+    print()
+
+
+def _totals(one: Counters) -> str:
+    return (
+        f" connections {one.connections} packets {one.in_packets}/{one.out_packets}"
+        f" bytes {one.in_bytes}/{one.out_bytes}"
+    )

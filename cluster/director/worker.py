@@ -1,0 +1,62 @@
+"""`python -m cluster.director worker`: restore the table, then take orders and publish until SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+
+from cluster.director import host
+from cluster.director.app import make_app, publisher, run_worker
+from cluster.director.apply import Director, restore
+from cluster.director.config import Config, ConfigError
+from cluster.director.journal import Journal, Sequence
+from cluster.director.kernel import KernelError, KernelUnavailable
+from cluster.director.kernel.choice import make_kernel
+from cluster.director.lock import Locked, locked
+from cluster.director.reports import Reporter
+from cluster.director.watch import Watch, redis_put
+from cluster.wire.envelope import fingerprint
+
+log = logging.getLogger(__name__)
+
+# A worker that was asked to end may finish the order that it is at.
+OTHER_WORKER_ENDS_WITHIN_S = 20.0
+
+
+def work(config: Config) -> int:
+    """Run as the one worker of this state_dir; the exit status. ConfigError where another one does not
+    end: two would take each other's numbers and send each other's reports."""
+    key = config.signing_key()
+    try:
+        with locked(config.state_dir / "worker.lock", within_s=OTHER_WORKER_ENDS_WITHIN_S):
+            sequence = Sequence(config.state_dir)
+            reporter = Reporter(
+                director=config.director, key=key, sequence=sequence, state_dir=config.state_dir
+            )
+            director = Director(config, make_kernel(config), Journal(config.state_dir), reporter)
+            print(f"{config.director} {fingerprint(key.public)} kernel={config.kernel}", flush=True)
+            _restore(director)
+
+            app = make_app(director)
+            reporter.publish = publisher(app)
+            watch = Watch(director, key=key, sequence=sequence, put=redis_put(config.broker))
+            watch.start()
+            try:
+                return run_worker(app, director)
+            finally:
+                watch.stop()
+    except Locked:
+        said = f"Another worker uses {config.state_dir}. End it, or choose another state_dir."
+        raise ConfigError(said) from None
+
+
+def _restore(director: Director) -> None:
+    """After a reboot the module may not be loaded, though the journal shows that it is wanted."""
+    if director.journal.read() is not None:
+        try:
+            director.kernel.version()
+        except KernelUnavailable:
+            problem = host.load_module(director.config, "ip_vs")
+            log.info("module ip_vs loaded for the restore problem=%s", problem)
+        except KernelError as error:
+            log.error("kernel before restore reason=%s", error)
+    restore(director)
