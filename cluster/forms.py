@@ -119,7 +119,11 @@ class ServiceForm(PanelForm):
     scheduler = forms.ChoiceField(
         choices=VirtualService.SCHEDULER_CHOICES,
         initial="rr",
-        help_text="How the next backend is chosen. The review tells where the kernel module is missing.",
+        help_text="How the next backend is chosen.",
+        error_messages={
+            "invalid_choice": "Not every director of this cluster has a kernel module for “%(value)s”. Choose"
+            " one of the list, or install the module there."
+        },
     )
     persistence_s = forms.IntegerField(
         label="Persistence, seconds",
@@ -154,8 +158,15 @@ class ServiceForm(PanelForm):
 
     MORE = ("mark", "family", "persistence_s", "persistence_prefix", "persistence_engine", "flags")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, cluster: Cluster, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        scheduler = self.fields["scheduler"]
+        assert isinstance(scheduler, forms.ChoiceField)
+        # What a service has already can be kept; the review tells where it does not work.
+        offered = cluster.schedulers | {str(self.initial.get("scheduler", ""))}
+        scheduler.choices = [choice for choice in VirtualService.SCHEDULER_CHOICES if choice[0] in offered]
+        if missing := [name for name, _ in VirtualService.SCHEDULER_CHOICES if name not in offered]:
+            scheduler.help_text += f" Not on every director of this cluster: {', '.join(missing)}."
         if self["protocol"].value() == "firewall-mark":
             self.fields["address"].required = self.fields["port"].required = False
 

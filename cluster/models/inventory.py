@@ -23,6 +23,13 @@ class Cluster(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def schedulers(self) -> set[str]:
+        """The schedulers that each of its directors has or can load. All of them as long as no director has
+        said, because then nobody knows better."""
+        said = [set(known) for one in self.directors.all() if (known := one.facts.get("schedulers"))]
+        return set(SCHEDULERS).intersection(*said)
+
 
 class Director(models.Model):
     """A machine whose kernel balances. Without a cluster it has announced itself and waits to be added.

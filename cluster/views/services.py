@@ -30,7 +30,7 @@ def service_list(request: OperatorRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def service_new(request: OperatorRequest, cluster_pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, cluster_pk, needs="operate")
-    form = ServiceForm(request.POST or None)
+    form = ServiceForm(request.POST or None, cluster=cluster)
     if form.is_valid():
         try:
             service = services.add_service(cluster, form.said(), by=actor(request))
@@ -57,7 +57,8 @@ def service_detail(request: OperatorRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def service_edit(request: OperatorRequest, pk: int) -> HttpResponse:
     service = access.get_service(request, pk, needs="operate")
-    form = ServiceForm(request.POST or None, initial=ServiceForm.initial_of(service))
+    initial = ServiceForm.initial_of(service)
+    form = ServiceForm(request.POST or None, initial=initial, cluster=service.cluster)
     if form.is_valid():
         seen = form.cleaned_data["version"] or 0
         try:

@@ -39,8 +39,8 @@ def text_of(response: Any) -> str:
         ({"port": "0"}, "every port"),
         ({"port": "65536"}, "between 1 and 65535"),
         ({"port": "http"}, "must be a whole number"),
-        ({"protocol": "icmp"}, "Select a valid choice"),
-        ({"scheduler": "none"}, "Select a valid choice"),
+        ({"protocol": "icmp"}, "has a kernel module for"),
+        ({"scheduler": "none"}, "has a kernel module for"),
         ({"flags": ["4"]}, "One packet scheduling is for UDP"),
         ({"persistence_s": "0"}, "greater than or equal to 1"),
         ({"persistence_s": "9", "persistence_prefix": "33"}, "between 1 and 32"),
@@ -366,3 +366,25 @@ def test_odd_searches_find_nothing_and_break_nothing(otto: Client, service: Virt
         asked = {"q": odd, "target": odd, "actor": odd, "action": odd, "before": odd}
         assert otto.get(reverse(name), asked).status_code == 200
     assert Client().post(reverse("login"), {"username": odd, "password": odd}).status_code == 422
+
+
+def test_only_schedulers_that_every_director_can_load_are_offered(
+    otto: Client, web: Cluster, director: Director
+) -> None:
+    url = reverse("service-new", args=[web.pk])
+    page = otto.get(url).content.decode()
+    assert '<option value="wrr"' in page and '<option value="mh"' not in page
+    assert "Not on every director of this cluster: lc, wlc, mh" in page
+    answer = otto.post(url, GOOD_SERVICE | {"scheduler": "mh"})
+    assert "Not every director of this cluster has a kernel module for “mh”" in text_of(answer)
+    assert not web.services.exists()
+
+
+def test_a_scheduler_that_a_service_has_already_can_be_kept(
+    otto: Client, web: Cluster, director: Director, service: VirtualService
+) -> None:
+    VirtualService.objects.update(scheduler="mh")
+    url = reverse("service-edit", args=[service.pk])
+    assert '<option value="mh" selected' in otto.get(url).content.decode()
+    answer = otto.post(url, GOOD_SERVICE | {"scheduler": "mh", "version": service.version})
+    assert answer.status_code == 302
