@@ -22,6 +22,7 @@ NAVIGATION = [
     ("Jobs", "list-check", "job-list", "j"),
     ("Audit", "history", "audit-list", "a"),
 ]
+PEOPLE = ("People", "users", "person-list", "p")
 SWEEP_IS_LATE_AFTER = timedelta(seconds=30)
 
 
@@ -32,7 +33,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     if user is None or not user.is_authenticated or getattr(request, "htmx", False):
         return {}
     is_administrator = access.may(user, "administer")
-    entries = [*NAVIGATION, *([("People", "users", "person-list", "p")] if is_administrator else [])]
+    entries = [*NAVIGATION, *([PEOPLE] if is_administrator else [])]
     waiting = Director.objects.filter(cluster=None).count() if is_administrator else 0
     shown = {
         "nav": [_entry(request, *entry, waiting=waiting) for entry in entries],

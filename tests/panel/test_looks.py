@@ -1,0 +1,55 @@
+"""What pages are drawn with: each icon and status that they name is there, and none is kept for nobody."""
+
+from __future__ import annotations
+
+import re
+
+from django.conf import settings
+
+from cluster.models import Run
+from cluster.shell import NAVIGATION, PEOPLE
+
+BASE = settings.BASE_DIR
+TEMPLATES = "\n".join(path.read_text() for path in sorted((BASE / "templates").rglob("*.html")))
+SCRIPTS = "\n".join(path.read_text() for path in sorted((BASE / "static").glob("*.js")))
+CODE = "\n".join(path.read_text() for path in sorted((BASE / "cluster").rglob("*.py")))
+CSS = re.sub(r"/\*.*?\*/", "", (BASE / "static/app.css").read_text(), flags=re.DOTALL)
+SYMBOLS = re.findall(r'<symbol id="([^"]+)"', (BASE / "static/icons.svg").read_text())
+# What the parts of templates/ui are called with from a page, and so is in no class attribute as such.
+MADE_OF_VALUES = ("chip-", "field-", "state-", "step-", "tone-")
+
+
+def _statuses() -> set[str]:
+    """Those that templates/ui/_status.html says there are."""
+    said = (BASE / "templates/ui/_status.html").read_text().split("status:")[1].split("label:")[0]
+    words = {"of", "a", "run", "directors", "and", "clusters", "modules", "in", "sync"}
+    return set(re.findall(r"[a-z]+", said)) - words | {"in-sync"}
+
+
+def _named_icons() -> set[str]:
+    by_pages = re.findall(r'_icon\.html" with name="([a-z0-9-]+)"', TEMPLATES)
+    by_parts = re.findall(r'\bicon="([a-z0-9-]+)"', TEMPLATES)
+    as_default = re.findall(r'\bname=[\w.]+\|default:"([a-z0-9-]+)"', TEMPLATES)
+    by_scripts = re.findall(r'"([a-z0-9-]+)"', " ".join(re.findall(r"\bicon\(\w+, (.+)\);", SCRIPTS)))
+    by_shell = {icon for _, icon, _, _ in [*NAVIGATION, PEOPLE]} | set(
+        re.findall(r'"icon": "([a-z0-9-]+)"', CODE)
+    )
+    return {*by_pages, *by_parts, *as_default, *by_scripts, *by_shell}
+
+
+def test_every_icon_that_is_named_is_drawn_and_no_other_is_kept() -> None:
+    assert sorted(_named_icons()) == sorted(symbol for symbol in SYMBOLS if not symbol.startswith("state-"))
+
+
+def test_every_status_has_a_symbol_and_no_other_is_kept() -> None:
+    drawn = {symbol.removeprefix("state-") for symbol in SYMBOLS if symbol.startswith("state-")}
+    assert drawn == _statuses() and set(Run.Status.values) < drawn
+    written = re.findall(r'_status\.html" with status="([a-z ]+)"', TEMPLATES)
+    assert {status.replace(" ", "-") for status in written} < drawn
+    assert set(re.findall(r"\.state-([\w-]+)", CSS)) <= drawn
+
+
+def test_every_class_of_the_style_sheet_is_used() -> None:
+    classes = set(re.findall(r"\.([a-zA-Z_][\w-]*)", re.sub(r"url\([^)]*\)", "", CSS)))
+    used = set(re.findall(r"[\w-]+", TEMPLATES + SCRIPTS + CODE))
+    assert sorted(name for name in classes - used if not name.startswith(MADE_OF_VALUES)) == []
