@@ -5,6 +5,7 @@ A stage that fails does not keep the others from running. No test against the re
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 from lab.door import LabError
 from lab.host import Lab, up
 from lab.layout import PROJECT
+from lab.postgres import running
 
 STAGE_TIMEOUT_S = 900.0
 NO_TESTS = 5  # pytest's exit status
@@ -30,7 +32,7 @@ CHECKS = (
     ("layers", [sys.executable, str(BIN / "lint-imports"), "--no-cache"]),
     ("migrations", [sys.executable, "manage.py", "makemigrations", "--check", "--dry-run"]),
 )
-NEEDS_NO_LAB = "not kernel and not traffic and not browser"
+NEEDS_NO_LAB = "not kernel and not traffic and not browser and not postgres"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def main() -> int:
     parser.add_argument(
         "kinds", nargs="*", choices=[*STAGES, []], help=f"of {', '.join(STAGES)}; default: all"
     )
+    # Servers and folders of ours go as well where somebody ends us politely.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     wanted = parser.parse_args().kinds or list(STAGES)
     began = time.monotonic()
     results = {}
@@ -88,6 +92,12 @@ def run_checks() -> Result:
 
 def run_unit() -> Result:
     return run_pytest("tests", "-m", NEEDS_NO_LAB)
+
+
+def run_postgres() -> Result:
+    """All of the panel once more on the database of production, and what only that one can show."""
+    with running() as variables:
+        return run_pytest("tests/panel", "tests/lab/test_postgres.py", more=variables)
 
 
 def run_kernel() -> Result:
@@ -120,13 +130,14 @@ def run_browser() -> Result:
 STAGES: dict[str, Callable[[], Result]] = {
     "checks": run_checks,
     "unit": run_unit,
+    "postgres": run_postgres,
     "kernel": run_kernel,
     "traffic": run_traffic,
     "browser": run_browser,
 }
 
 
-def run_pytest(*arguments: str) -> Result:
+def run_pytest(*arguments: str, more: dict[str, str] | None = None) -> Result:
     """pytest with its words on the screen; what it counted comes from its own report."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
@@ -134,7 +145,8 @@ def run_pytest(*arguments: str) -> Result:
         files = Path(folder) / "files"
         files.mkdir()
         options = [f"--junitxml={report}", "--durations=3", *colours()]
-        code = run([sys.executable, "-m", "pytest", *options, *arguments], {"TMPDIR": str(files)})
+        variables = {"TMPDIR": str(files), **(more or {})}
+        code = run([sys.executable, "-m", "pytest", *options, *arguments], variables)
         return count(report.read_text() if report.exists() else "", code)
 
 

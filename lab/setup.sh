@@ -14,7 +14,7 @@ python=/usr/bin/python3  # not the first on PATH: one below /root could not be s
 packages="python3-venv redis-server ipvsadm iptables kmod iproute2 curl user-mode-linux"
 requirements="requirements.txt"
 if [ "$what" = dev ]; then
-    packages="$packages chromium fonts-liberation procps"
+    packages="$packages chromium fonts-liberation procps postgresql"
     requirements="requirements-dev.txt"
 fi
 
@@ -43,10 +43,10 @@ install_packages() {
     missing=$(missing_packages)
     if [ -z "$missing" ]; then return; fi
 
-    # Packages ask these two to start their services; here nobody listens, so that no Redis of the machine's own
-    # takes a port. Nothing of the machine's own policy is touched, and there is nothing to put back.
+    # Packages ask these to start their services, and to make a first cluster of PostgreSQL; here nobody listens,
+    # so that no server of the machine's own takes a port. Nothing of the machine's own policy is touched, and there is nothing to put back.
     deaf=$(mktemp -d)
-    for name in invoke-rc.d deb-systemd-invoke; do
+    for name in invoke-rc.d deb-systemd-invoke pg_createcluster; do
         printf '#!/bin/sh\nexit 0\n' >"$deaf/$name"
         chmod 755 "$deaf/$name"
     done
