@@ -40,8 +40,12 @@ def record(
     result: str = "done",
     reason: str = "",
 ) -> AuditEntry:
-    """Append one entry, in the caller's transaction if it has one. The lock on the head keeps the chain
-    without gaps. Texts that are too long are cut: a log must not fail because of its content."""
+    """Append one entry, in the caller's transaction if it has one. Texts that are too long are cut: a log
+    must not fail because of its content.
+
+    The lock on the head keeps the chain without gaps, and everybody who writes wants it. So this is the last
+    thing that an action does: it takes every other lock (clusters, then directors, then runs) and makes every
+    other change before. Two actions that did otherwise could wait for each other for ever."""
     with transaction.atomic():
         head = AuditHead.objects.select_for_update().get(pk=1)
         entry = AuditEntry(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from django.db import transaction
 
 from cluster import audit, desired
-from cluster.actions.problems import Rejected, save_if_unchanged, values
+from cluster.actions.problems import Rejected, judged_again, save_if_unchanged, values
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem, backend_problems
 from cluster.models import Backend, VirtualService
@@ -38,7 +38,8 @@ def add_backend(service: VirtualService, said: BackendFields, *, by: Actor) -> B
     backend = Backend(service=service, **asdict(said))
     _judge(backend)
     backend.changed_by = by.name
-    backend.save()
+    with judged_again(lambda: _judge(backend)):
+        backend.save()
     audit.record(
         "backend.add", _target(backend), by=by, cluster=service.cluster, after=values(backend, NAMES)
     )
@@ -52,7 +53,8 @@ def edit_backend(backend: Backend, said: BackendFields, *, seen_version: int, by
     for name, value in asdict(said).items():
         setattr(backend, name, value)
     _judge(backend)
-    save_if_unchanged(backend, seen_version=seen_version, names=NAMES, by=by.name)
+    with judged_again(lambda: _judge(backend)):
+        save_if_unchanged(backend, seen_version=seen_version, names=NAMES, by=by.name)
     _record_edit("backend.edit", backend, before, by)
 
 
@@ -69,10 +71,10 @@ def set_weight(backend: Backend, *, seen_version: int, weight: int, by: Actor) -
 @transaction.atomic
 def remove_backend(backend: Backend, *, by: Actor) -> None:
     """Remove a backend from the draft."""
-    cluster = backend.service.cluster
     before = values(backend, NAMES)
-    audit.record("backend.remove", _target(backend), by=by, cluster=cluster, before=before)
     backend.delete()
+    cluster = backend.service.cluster
+    audit.record("backend.remove", _target(backend), by=by, cluster=cluster, before=before)
 
 
 def _judge(backend: Backend) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import transaction
 
 from cluster import audit, desired, jobs
-from cluster.actions.problems import Rejected
+from cluster.actions.problems import Rejected, lock_cluster
 from cluster.audit import Actor
 from cluster.ipvs.formats.document import fingerprint, to_document
 from cluster.ipvs.rules import Problem, table_problems
@@ -18,8 +18,8 @@ def apply(cluster: Cluster, *, seen: str, reason: str, by: Actor) -> Job:
 
     `seen` is the fingerprint of the draft that the operator reviewed; Rejected where the draft is another
     one now, where it breaks a rule, and where there is no director."""
-    # The row lock makes two applies at once take turns, so that revisions are numbered without gaps.
-    cluster = Cluster.objects.select_for_update().get(pk=cluster.pk)
+    # Two applies at once take turns, so that revisions are numbered without gaps.
+    cluster = lock_cluster(cluster)
     table = desired.draft_table(cluster)
     if fingerprint(table) != seen:
         text = "The draft has changed since you opened this review. Look at it again before you apply."
@@ -48,7 +48,8 @@ def apply(cluster: Cluster, *, seen: str, reason: str, by: Actor) -> Job:
 def apply_again(job: Job, *, by: Actor) -> Job:
     """Queue the same work again for the directors where it did not succeed. Rejected for a revision that is
     no longer the newest, because directors refuse lower ones."""
-    newest = job.cluster.revisions.first()
+    # An apply at the same moment would else leave its directors on this older revision.
+    newest = lock_cluster(job.cluster).revisions.first()
     if job.revision is not None and job.revision != newest:
         raise Rejected(Problem("", f"Revision {job.revision.number} is not the newest any more."))
     runs = job.runs.filter(director__cluster=job.cluster).exclude(status=Run.Status.APPLIED)

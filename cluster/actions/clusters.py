@@ -7,7 +7,7 @@ import uuid
 from django.db import transaction
 
 from cluster import audit
-from cluster.actions.problems import Rejected, values
+from cluster.actions.problems import Rejected, judged_again, lock_cluster, values
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
 from cluster.models import Cluster
@@ -19,7 +19,8 @@ NAMES = ("name", "description")
 def create_cluster(*, name: str, description: str, by: Actor) -> Cluster:
     """Make an empty cluster."""
     _refuse_taken_name(name)
-    cluster = Cluster.objects.create(uuid=uuid.uuid4(), name=name, description=description)
+    with judged_again(lambda: _refuse_taken_name(name)):
+        cluster = Cluster.objects.create(uuid=uuid.uuid4(), name=name, description=description)
     audit.record("cluster.create", cluster, by=by, cluster=cluster, after=values(cluster, NAMES))
     return cluster
 
@@ -30,7 +31,8 @@ def edit_cluster(cluster: Cluster, *, name: str, description: str, by: Actor) ->
     _refuse_taken_name(name, except_for=cluster)
     before = values(cluster, NAMES)
     cluster.name, cluster.description = name, description
-    cluster.save(update_fields=NAMES)
+    with judged_again(lambda: _refuse_taken_name(name, except_for=cluster)):
+        cluster.save(update_fields=NAMES)
     audit.record("cluster.edit", cluster, by=by, cluster=cluster, before=before, after=values(cluster, NAMES))
 
 
@@ -38,10 +40,12 @@ def edit_cluster(cluster: Cluster, *, name: str, description: str, by: Actor) ->
 def remove_cluster(cluster: Cluster, *, by: Actor) -> None:
     """Remove the cluster from the panel. Its directors keep forwarding what they have; Rejected while it
     still has any, because nobody would look after their tables."""
+    # A director may be joining at this very moment.
+    lock_cluster(cluster)
     if cluster.directors.exists():
         raise Rejected(Problem("", f"{cluster} still has directors. Remove them from it first."))
-    audit.record("cluster.remove", cluster, by=by, cluster=cluster, before=values(cluster, NAMES))
     cluster.delete()
+    audit.record("cluster.remove", cluster, by=by, cluster=cluster, before=values(cluster, NAMES))
 
 
 def _refuse_taken_name(name: str, *, except_for: Cluster | None = None) -> None:

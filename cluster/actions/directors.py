@@ -8,10 +8,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from cluster import audit, jobs
-from cluster.actions.problems import Rejected
+from cluster.actions.problems import Rejected, lock_cluster
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
-from cluster.models import Cluster, Director, Job
+from cluster.models import Cluster, Director, Job, Revision
 
 
 @transaction.atomic
@@ -22,6 +22,7 @@ def enrol_director(director: Director, cluster: Cluster, *, seen_fingerprint: st
     if director.fingerprint != seen_fingerprint:
         text = f"{director} announces another key now: {director.fingerprint}. Compare it again."
         raise Rejected(Problem("", text))
+    cluster = lock_cluster(cluster)
     # Seconds are enough: an epoch only has to be higher than any that the director has seen.
     # The key is in the filter, because a hello may have changed it since the fingerprints were compared.
     waiting = Director.objects.filter(pk=director.pk, cluster=None, public_key=director.public_key)
@@ -37,28 +38,27 @@ def enrol_director(director: Director, cluster: Cluster, *, seen_fingerprint: st
             Problem("", f"{director} belongs to a cluster already, or announces another key now. Look again.")
         )
     director.refresh_from_db()
-    audit.record(
-        "director.enrol", director, by=by, cluster=cluster, after={"fingerprint": director.fingerprint}
-    )
-    revision = cluster.revisions.first()
-    if revision is None:
-        return None
-    reason = f"{director} joined {cluster}"
-    return jobs.queue(
-        kind=Job.Kind.APPLY, cluster=cluster, directors=[director], by=by, reason=reason, revision=revision
-    )
+    job = None
+    if revision := cluster.revisions.first():
+        reason = f"{director} joined {cluster}"
+        job = _send(revision, [director], reason=reason, by=by)
+    after = {"fingerprint": director.fingerprint}
+    audit.record("director.enrol", director, by=by, cluster=cluster, after=after)
+    return job
 
 
 @transaction.atomic
 def release_director(director: Director, *, by: Actor) -> None:
-    """Take a director out of its cluster. Its kernel goes on forwarding what it has."""
-    cluster = director.cluster
-    audit.record(
-        "director.release", director, by=by, cluster=cluster, before={"fingerprint": director.fingerprint}
-    )
-    jobs.cancel_open_runs(director)
+    """Take a director out of its cluster. Its kernel goes on forwarding what it has. Rejected where it is in
+    none, or was moved meanwhile."""
+    cluster = lock_cluster(director.cluster) if director.cluster else None
+    # First the director and then its runs, in the order of a report that comes in at the same moment.
+    if not cluster or not Director.objects.filter(pk=director.pk, cluster=cluster).update(cluster=None):
+        raise Rejected(Problem("", f"{director} is not in this cluster any more. Look again."))
     director.cluster = None
-    director.save(update_fields=["cluster"])
+    jobs.cancel_open_runs(director)
+    before = {"fingerprint": director.fingerprint}
+    audit.record("director.release", director, by=by, cluster=cluster, before=before)
 
 
 @transaction.atomic
@@ -66,23 +66,18 @@ def raise_epochs(*, by: Actor) -> list[Job]:
     """After a restored backup: directors refuse revisions lower than they have seen, unless the epoch is
     higher. Raises it for all and queues each cluster's newest revision; the jobs."""
     made = []
-    for cluster in Cluster.objects.all():
+    # All of them before the first entry in the audit log, whose lock comes last.
+    clusters = list(Cluster.objects.select_for_update(no_key=True).order_by("pk"))
+    for cluster in clusters:
         directors = list(cluster.directors.all())
         for director in directors:
             director.epoch = max(director.epoch + 1, int(time.time()))
             director.save(update_fields=["epoch"])
-        audit.record("cluster.raise-epoch", cluster, by=by, cluster=cluster)
         if directors and (revision := cluster.revisions.first()):
-            made.append(
-                jobs.queue(
-                    kind=Job.Kind.APPLY,
-                    cluster=cluster,
-                    directors=directors,
-                    by=by,
-                    reason="the panel was restored from a backup",
-                    revision=revision,
-                )
-            )
+            reason = "the panel was restored from a backup"
+            made.append(_send(revision, directors, reason=reason, by=by))
+    for cluster in clusters:
+        audit.record("cluster.raise-epoch", cluster, by=by, cluster=cluster)
     return made
 
 
@@ -97,3 +92,14 @@ def load_module(director: Director, *, module: str, by: Actor) -> Job:
     )
     audit.record("director.load-module", f"{module} on {director}", by=by, cluster=director.cluster)
     return job
+
+
+def _send(revision: Revision, directors: list[Director], *, reason: str, by: Actor) -> Job:
+    return jobs.queue(
+        kind=Job.Kind.APPLY,
+        cluster=revision.cluster,
+        directors=directors,
+        by=by,
+        reason=reason,
+        revision=revision,
+    )

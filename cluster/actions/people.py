@@ -7,21 +7,25 @@ import secrets
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import Q
 
 from cluster import audit
-from cluster.actions.problems import Rejected
+from cluster.actions.problems import Rejected, judged_again
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
 from cluster.models import ApiToken, Cluster, Role, RoleBinding
 
 
 @transaction.atomic
-def add_person(*, username: str, role: str, cluster: Cluster | None, by: Actor) -> tuple[User, str]:
-    """Make an account with a role and a random password, which is returned once and kept nowhere."""
-    if User.objects.filter(username__iexact=username).exists():
-        raise Rejected(Problem("username", f"There is an account named {username} already."))
-    password = secrets.token_urlsafe(15)
-    user = User.objects.create_user(username=username, password=password)
+def add_person(
+    *, username: str, role: str, cluster: Cluster | None, by: Actor, password: str = ""
+) -> tuple[User, str]:
+    """Make an account with a role. Its password, a random one unless it is given, is returned once and kept
+    nowhere. Rejected where the name is taken."""
+    _judge_name(username)
+    password = password or secrets.token_urlsafe(15)
+    with judged_again(lambda: _judge_name(username)):
+        user = User.objects.create_user(username=username, password=password)
     RoleBinding.objects.create(user=user, role=role, cluster=cluster)
     audit.record("person.add", username, by=by, cluster=cluster, after={"role": role})
     return user, password
@@ -30,6 +34,7 @@ def add_person(*, username: str, role: str, cluster: Cluster | None, by: Actor) 
 @transaction.atomic
 def set_role(user: User, *, role: str, cluster: Cluster | None, by: Actor) -> None:
     """Give the user exactly this role, in this place. Rejected where nobody would be left to administer."""
+    _take_turns(user)
     before = [str(binding) for binding in user.role_bindings.select_related("cluster")]
     if role != Role.ADMINISTRATOR or cluster is not None:
         _refuse_last_administrator(user)
@@ -48,6 +53,7 @@ def set_role(user: User, *, role: str, cluster: Cluster | None, by: Actor) -> No
 @transaction.atomic
 def set_active(user: User, *, active: bool, by: Actor) -> None:
     """Close or reopen an account. A closed one is out at its next request."""
+    _take_turns(user)
     if not active:
         _refuse_last_administrator(user)
     user.is_active = active
@@ -89,13 +95,26 @@ def revoke_token(user: User, pk: int, *, by: Actor) -> None:
     """End a token of this user; one that is gone already needs no second end."""
     token = user.api_tokens.filter(pk=pk).first()
     if token is not None:
-        audit.record("token.revoke", token, by=by)
         token.delete()
+        audit.record("token.revoke", token, by=by)
 
 
 def token_digest(text: str) -> str:
     """SHA-256 is enough for a random text of 256 bits."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _judge_name(username: str) -> None:
+    if User.objects.filter(username__iexact=username).exists():
+        raise Rejected(Problem("username", f"There is an account named {username} already."))
+
+
+def _take_turns(user: User) -> None:
+    """Lock this account and those of all administrators until the transaction ends, so that two of them who
+    take the role from each other at once do not both find the other one left."""
+    administrators = RoleBinding.objects.filter(role=Role.ADMINISTRATOR, cluster=None)
+    accounts = User.objects.filter(Q(pk=user.pk) | Q(pk__in=administrators.values("user")))
+    list(accounts.order_by("pk").select_for_update(no_key=True))
 
 
 def _refuse_last_administrator(user: User) -> None:

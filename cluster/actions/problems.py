@@ -1,13 +1,16 @@
-"""What an action answers when it will not do what was asked."""
+"""What an action answers when it will not do what was asked, and when somebody else was faster."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from django.db import models
+from django.db import IntegrityError, models, transaction
+from django.utils import timezone
 
 from cluster.ipvs.rules import Problem
+from cluster.models import Cluster
 
 
 class Rejected(Exception):
@@ -23,12 +26,34 @@ def values(row: models.Model, names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names}
 
 
+def lock_cluster(cluster: Cluster) -> Cluster:
+    """The cluster as it is now, locked until the transaction ends. Whoever makes or sends a revision takes
+    turns here, and reads the newest one only afterwards. Rejected where the cluster is gone."""
+    # "No key": services may still be added meanwhile, which only refer to the row.
+    locked = Cluster.objects.select_for_update(no_key=True).filter(pk=cluster.pk).first()
+    if locked is None:
+        raise Rejected(Problem("", f"Somebody has removed {cluster} meanwhile. Nothing was done."))
+    return locked
+
+
+@contextmanager
+def judged_again(judge: Callable[[], None]) -> Iterator[None]:
+    """Around a write that `judge` found free of duplicates: where somebody else wrote the same in between,
+    the database refuses it, and `judge` is asked again and raises its Rejected, as if it had come later."""
+    try:
+        with transaction.atomic():
+            yield
+    except IntegrityError:
+        judge()
+        raise
+
+
 def save_if_unchanged(row: Any, *, seen_version: int, names: Sequence[str], by: str) -> None:
     """Write `names` of the row unless somebody saved it after `seen_version`; Rejected names who.
 
     A conditional update instead of a lock: the loser is told, and nothing is overwritten."""
-    row.version, row.changed_by = seen_version + 1, by
-    written = {name: getattr(row, name) for name in [*names, "version", "changed_by"]}
+    row.version, row.changed_by, row.changed_at = seen_version + 1, by, timezone.now()
+    written = {name: getattr(row, name) for name in [*names, "version", "changed_by", "changed_at"]}
     if not type(row).objects.filter(pk=row.pk, version=seen_version).update(**written):
         now = type(row).objects.filter(pk=row.pk).first()
         who = f"{now.changed_by or 'Somebody'} has changed it" if now else "Somebody has removed it"

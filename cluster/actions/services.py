@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from django.db import transaction
 
 from cluster import audit, desired
-from cluster.actions.problems import Rejected, save_if_unchanged, values
+from cluster.actions.problems import Rejected, judged_again, save_if_unchanged, values
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem, backend_problems, service_problems
 from cluster.models import Cluster, VirtualService
@@ -38,7 +38,8 @@ def add_service(cluster: Cluster, said: ServiceFields, *, by: Actor) -> VirtualS
     service = VirtualService(cluster=cluster, **asdict(said))
     _judge(service)
     service.changed_by = by.name
-    service.save()
+    with judged_again(lambda: _judge(service)):
+        service.save()
     audit.record("service.add", service, by=by, cluster=cluster, after=values(service, NAMES))
     return service
 
@@ -51,7 +52,8 @@ def edit_service(service: VirtualService, said: ServiceFields, *, seen_version: 
         setattr(service, name, value)
     _judge(service)
     _judge_backends(service)
-    save_if_unchanged(service, seen_version=seen_version, names=NAMES, by=by.name)
+    with judged_again(lambda: _judge(service)):
+        save_if_unchanged(service, seen_version=seen_version, names=NAMES, by=by.name)
     audit.record(
         "service.edit", service, by=by, cluster=service.cluster, before=before, after=values(service, NAMES)
     )
@@ -61,8 +63,8 @@ def edit_service(service: VirtualService, said: ServiceFields, *, seen_version: 
 def remove_service(service: VirtualService, *, by: Actor) -> None:
     """Remove a service and its backends from the draft."""
     before = values(service, NAMES) | {"backends": [str(backend) for backend in service.backends.all()]}
-    audit.record("service.remove", service, by=by, cluster=service.cluster, before=before)
     service.delete()
+    audit.record("service.remove", service, by=by, cluster=service.cluster, before=before)
 
 
 def _judge(service: VirtualService) -> None:

@@ -94,11 +94,13 @@ def director_release(request: OperatorRequest, pk: int) -> HttpResponse:
     form = ConfirmForm(request.POST or None, expected=director.name)
     if director.cluster and form.is_valid():
         cluster = director.cluster
-        directors.release_director(director, by=actor(request))
-        messages.success(
-            request, f"{director} is out of {cluster}. Its kernel goes on forwarding what it has."
-        )
-        return redirect("cluster-detail", cluster.pk)
+        try:
+            directors.release_director(director, by=actor(request))
+            text = f"{director} is out of {cluster}. Its kernel goes on forwarding what it has."
+            messages.success(request, text)
+            return redirect("cluster-detail", cluster.pk)
+        except Rejected as rejected:
+            form.add_error(None, str(rejected))
     return render(request, "cluster/director_release.html", {"form": form, "director": director})
 
 

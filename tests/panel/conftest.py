@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis as redis_py
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
 from kombu.exceptions import OperationalError
 
@@ -111,6 +113,30 @@ def sent(monkeypatch: pytest.MonkeyPatch, redis: FakeRedis) -> list[dict[str, An
 
     monkeypatch.setattr(jobs.app, "send_task", send_task)
     return orders
+
+
+@pytest.fixture(autouse=True)
+def the_logs_lock_comes_last(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever any test does: after its audit entry an action, which is one transaction (here a savepoint in
+    the test's own), writes and locks nothing else."""
+    if "db" not in request.fixturenames:
+        yield
+        return
+    request.getfixturevalue("db")
+    outside, recorded, late = len(connection.savepoint_ids), set(), []
+
+    def watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        inside = connection.savepoint_ids[outside : outside + 1]
+        if sql.startswith(("INSERT", "UPDATE", "DELETE")) or " FOR " in sql:
+            if "cluster_audithead" in sql:
+                recorded.update(inside)
+            elif "cluster_auditentry" not in sql and recorded.intersection(inside):
+                late.append(sql)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(watch):
+        yield
+    assert not late, "An action locks this after the head of the audit log: see audit.record."
 
 
 @pytest.fixture

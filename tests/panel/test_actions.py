@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
 
 from cluster import audit
 from cluster.actions import backends, changes, clusters, directors, people, services
@@ -173,6 +175,17 @@ def test_the_loser_of_two_edits_is_told_and_nothing_is_overwritten(backend: Back
     ):
         backends.set_weight(mine, seen_version=1, weight=3, by=ANN)
     assert Backend.objects.get().weight == 7
+
+
+def test_an_edit_moves_the_time_of_the_last_change(service: VirtualService, backend: Backend) -> None:
+    long_ago = timezone.now() - timedelta(days=3)
+    Backend.objects.update(changed_at=long_ago)
+    VirtualService.objects.update(changed_at=long_ago)
+    backends.set_weight(backend, seen_version=1, weight=7, by=ANN)
+    said = services.ServiceFields("tcp", "192.168.50.10", 80, scheduler="wrr")
+    services.edit_service(service, said, seen_version=1, by=ANN)
+    for row in (Backend.objects.get(), VirtualService.objects.get()):
+        assert timezone.now() - row.changed_at < timedelta(minutes=5)
 
 
 def test_the_last_administrator_cannot_be_lost(db: None) -> None:
