@@ -14,6 +14,9 @@ from cluster.ipvs.formats.document import canonical_json
 from cluster.models import AuditEntry, AuditHead, Cluster
 
 FIRST_HASH = "0" * 64
+# Who acts without being a person; nobody may have such a name.
+RESERVED_NAMES = frozenset({"anonymous", "panel", "first_admin", "raise_epoch"})
+DIRECTOR_PREFIX = "director "
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,12 @@ class Actor:
 
 
 PANEL = Actor("panel")
+
+
+def is_reserved(name: str) -> bool:
+    """Whether the log uses this name, in whatever case, for a part of the system."""
+    plain = " ".join(name.lower().split())
+    return plain in RESERVED_NAMES or plain.startswith(DIRECTOR_PREFIX)
 
 
 def record(

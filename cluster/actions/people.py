@@ -21,7 +21,7 @@ def add_person(
     *, username: str, role: str, cluster: Cluster | None, by: Actor, password: str = ""
 ) -> tuple[User, str]:
     """Make an account with a role. Its password, a random one unless it is given, is returned once and kept
-    nowhere. Rejected where the name is taken."""
+    nowhere. Rejected where the name is taken, or means a part of the system in the audit log."""
     _judge_name(username)
     password = password or secrets.token_urlsafe(15)
     with judged_again(lambda: _judge_name(username)):
@@ -105,6 +105,9 @@ def token_digest(text: str) -> str:
 
 
 def _judge_name(username: str) -> None:
+    if audit.is_reserved(username):
+        text = f"In the audit log, “{username}” is a part of the system. Choose another name."
+        raise Rejected(Problem("username", text))
     if User.objects.filter(username__iexact=username).exists():
         raise Rejected(Problem("username", f"There is an account named {username} already."))
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from cluster import audit
@@ -175,6 +181,52 @@ def test_the_loser_of_two_edits_is_told_and_nothing_is_overwritten(backend: Back
     ):
         backends.set_weight(mine, seen_version=1, weight=3, by=ANN)
     assert Backend.objects.get().weight == 7
+
+
+RESERVED = ["anonymous", "panel", "first_admin", "raise_epoch", "Panel", "director lb1", "Director  lb1"]
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_nobody_gets_a_name_that_the_audit_log_uses_for_a_part_of_the_system(db: None, name: str) -> None:
+    with pytest.raises(Rejected, match="is a part of the system") as rejected:
+        people.add_person(username=name, role=Role.VIEWER, cluster=None, by=ANN)
+    assert rejected.value.problems[0].field == "username"
+    with pytest.raises(CommandError, match="is a part of the system"), _typed("correct horse battery"):
+        call_command("first_admin", name)
+    assert not User.objects.exists()
+
+
+def test_a_name_that_only_begins_like_a_part_of_the_system_is_free(db: None) -> None:
+    for name in ("director1", "panels", "ann.panel"):
+        people.add_person(username=name, role=Role.VIEWER, cluster=None, by=ANN)
+    assert User.objects.count() == 3
+
+
+def test_every_part_of_the_system_that_acts_has_a_reserved_name() -> None:
+    written = [
+        found
+        for path in (settings.BASE_DIR / "cluster").rglob("*.py")
+        for found in re.findall(r'\bActor\(f?"([^"]+)"', path.read_text())
+    ]
+    assert len(written) >= 4 and [name for name in written if not audit.is_reserved(name)] == []
+
+
+def test_the_first_administrator_is_written_down_and_can_sign_in(db: None) -> None:
+    with _typed("correct horse battery"):
+        call_command("first_admin", "ann")
+    user = User.objects.get()
+    assert user.check_password("correct horse battery")
+    assert [str(binding) for binding in user.role_bindings.all()] == ["ann: administrator of all clusters"]
+    entry = AuditEntry.objects.get()
+    assert (entry.actor, entry.action, entry.target) == ("first_admin", "person.add", "ann")
+    with pytest.raises(CommandError, match="an account named Ann already"), _typed("correct horse battery"):
+        call_command("first_admin", "Ann")
+
+
+@contextmanager
+def _typed(line: str) -> Iterator[None]:
+    with mock.patch("sys.stdin", io.StringIO(f"{line}\n")):
+        yield
 
 
 def test_an_edit_moves_the_time_of_the_last_change(service: VirtualService, backend: Backend) -> None:

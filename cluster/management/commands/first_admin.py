@@ -4,14 +4,14 @@ import getpass
 import sys
 from typing import Any
 
-from django.contrib.auth.models import User
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from cluster import audit
-from cluster.actions.people import create_token
-from cluster.models import Role, RoleBinding
+from cluster.actions.people import add_person, create_token
+from cluster.actions.problems import Rejected
+from cluster.models import Role
 
 
 class Command(BaseCommand):
@@ -22,16 +22,16 @@ class Command(BaseCommand):
         parser.add_argument("--token", metavar="NAME", help="also make an API token and print it")
 
     def handle(self, *args: Any, username: str, token: str | None, **options: Any) -> None:
-        if User.objects.filter(username=username).exists():
-            raise CommandError(f"There is an account named {username} already.")
+        by = audit.Actor("first_admin")
         typed = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
         try:
             validate_password(typed)
+            user, _ = add_person(
+                username=username, role=Role.ADMINISTRATOR.value, cluster=None, by=by, password=typed
+            )
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
-        user = User.objects.create_user(username=username, password=typed)
-        RoleBinding.objects.create(user=user, role=Role.ADMINISTRATOR)
-        by = audit.Actor("first_admin")
-        audit.record("person.add", username, by=by, after={"role": Role.ADMINISTRATOR.value})
+        except Rejected as rejected:
+            raise CommandError(str(rejected)) from None
         if token:
             self.stdout.write(create_token(user, name=token, by=by))
