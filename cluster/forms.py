@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib.auth.forms import PasswordChangeForm
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, UsernameField
 from django.db.models import QuerySet
 from django.forms.renderers import TemplatesSetting
 
@@ -332,6 +332,14 @@ class PersonForm(RoleForm):
 class TokenForm(PanelForm):
     name = forms.CharField(
         max_length=64, label="Token name", help_text="What will use it, such as nightly-report."
+    )
+
+
+class SignInForm(AuthenticationForm):
+    """Django's, which does not look at the length; what counts failures could not store a longer name."""
+
+    username = UsernameField(
+        max_length=150, error_messages={"max_length": "No user name has more than 150 letters."}
     )
 
 

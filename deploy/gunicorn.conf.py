@@ -15,8 +15,11 @@ keepalive = 5
 worker_tmp_dir = "/dev/shm"
 # Since 25.1 gunicorn opens a control socket in the home folder unless it is told not to.
 control_socket_disable = True
-# Whose X-Forwarded-* are believed. Name your proxy's address; "*" lets anybody pose as any address.
-forwarded_allow_ips = os.environ.get("LVSADMIN_PROXY_IPS", "127.0.0.1,::1")
+# Whose X-Forwarded-* are believed is for the panel alone to say (LVSADMIN_BEHIND_PROXY, LVSADMIN_PROXY_IPS):
+# gunicorn would believe everybody on a unix socket, and on 127.0.0.1 also where there is no proxy.
+forwarded_allow_ips = ""
+secure_scheme_headers = {}
+forwarder_headers = ""
 # The panel writes a line of its own for what matters.
 accesslog = None
 errorlog = "-"

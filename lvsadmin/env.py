@@ -1,6 +1,7 @@
 """Settings from the environment. Each can also come from the file that NAME_FILE names."""
 
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -28,6 +29,20 @@ def flag(name: str, default: bool = False) -> bool:
 def words(name: str, default: str = "") -> list[str]:
     """A list with commas."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def networks(name: str, default: str = "") -> list[IPv4Network | IPv6Network]:
+    """Addresses and networks with commas; anything else fails loudly."""
+    found = []
+    for word in words(name, default):
+        try:
+            found.append(ip_network(word))
+        except ValueError:
+            raise ImproperlyConfigured(
+                f"{name} has “{word}”, which is no address and no network. Write it like 192.0.2.7 or"
+                " 192.0.2.0/24, several with commas."
+            ) from None
+    return found
 
 
 def secret(name: str, *, generated_at: Path) -> str:

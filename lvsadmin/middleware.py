@@ -1,8 +1,10 @@
-"""What every request gets: an id, no caching of pages, an idle limit, and the need to sign in."""
+"""What every request gets: an id, its true address, no caching of pages, limits of its session, and the need
+to sign in."""
 
 import secrets
 import time
 from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlencode
 
@@ -33,17 +35,31 @@ def request_id(get_response: Respond) -> Respond:
     return middleware
 
 
-def client_address(get_response: Respond) -> Respond:
-    """Behind our own proxy, the client is the last entry of X-Forwarded-For, which the proxy added; what
-    stands before it is the client's own claim. Without a proxy the header is not looked at."""
+def forwarded(get_response: Respond) -> Respond:
+    """From our own proxy, the client is the last entry of X-Forwarded-For, which the proxy added; what stands
+    before it is the client's own claim. From anybody else, the header is a claim as a whole, and so is
+    X-Forwarded-Proto: both are taken away before anything looks at them."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        forwarded = request.headers.get("X-Forwarded-For", "")
-        if settings.BEHIND_PROXY and forwarded:
-            request.META["REMOTE_ADDR"] = forwarded.rpartition(",")[2].strip()
+        address = request.META.get("HTTP_X_FORWARDED_FOR", "")
+        if not (settings.BEHIND_PROXY and _is_proxy(request.META.get("REMOTE_ADDR", ""))):
+            request.META.pop("HTTP_X_FORWARDED_FOR", None)
+            request.META.pop("HTTP_X_FORWARDED_PROTO", None)
+        elif address:
+            request.META["REMOTE_ADDR"] = address.rpartition(",")[2].strip()
         return get_response(request)
 
     return middleware
+
+
+def _is_proxy(peer: str) -> bool:
+    """Nobody connects to a unix socket whom its folder does not let in; there the address is empty."""
+    if not peer:
+        return True
+    address = ip_address(peer)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return any(address in network for network in settings.PROXY_NETWORKS)
 
 
 def no_store(get_response: Respond) -> Respond:
@@ -57,8 +73,9 @@ def no_store(get_response: Respond) -> Respond:
     return middleware
 
 
-class IdleSession:
-    """End a session that nobody has used for SESSION_IDLE_S. A page that polls by itself is not use."""
+class SessionLimits:
+    """End a session SESSION_COOKIE_AGE after its sign-in, however busy it is, and one that nobody has used
+    for SESSION_IDLE_S. A page that polls by itself is not use."""
 
     def __init__(self, get_response: Respond) -> None:
         self.get_response = get_response
@@ -71,7 +88,11 @@ class IdleSession:
             return
         now = int(time.time())
         used_at = request.session.get("used_at", now)
-        if now - used_at > settings.SESSION_IDLE_S:
+        # A session from before this was kept counts from the first sight of it.
+        if "signed_in_at" not in request.session:
+            request.session["signed_in_at"] = now
+        is_old = now - request.session["signed_in_at"] >= settings.SESSION_COOKIE_AGE
+        if is_old or now - used_at > settings.SESSION_IDLE_S:
             auth.logout(request)
         elif not getattr(view, "is_poll", False) and now - request.session.get("used_at", 0) > 60:
             request.session["used_at"] = now

@@ -14,8 +14,9 @@ SECRET_KEY = env.secret("LVSADMIN_SECRET_KEY", generated_at=DATA_DIR / "secret.k
 ALLOWED_HOSTS = env.words("LVSADMIN_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 # Behind a proxy with TLS this stays off. The demo, which has no certificate, turns it on.
 PLAIN_HTTP = env.flag("LVSADMIN_PLAIN_HTTP")
-# One proxy of ours in front, which sets X-Forwarded-For and X-Forwarded-Proto itself.
+# One proxy of ours in front, which sets X-Forwarded-For and X-Forwarded-Proto itself, and where it is.
 BEHIND_PROXY = env.flag("LVSADMIN_BEHIND_PROXY")
+PROXY_NETWORKS = env.networks("LVSADMIN_PROXY_IPS", "127.0.0.1,::1")
 
 # What signs orders to the directors. docs/operating.md says how to rotate it.
 PANEL_KEY_FILE = Path(env.text("LVSADMIN_PANEL_KEY_FILE", str(DATA_DIR / "panel.key")))
@@ -36,7 +37,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "lvsadmin.middleware.request_id",
-    "lvsadmin.middleware.client_address",
+    "lvsadmin.middleware.forwarded",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -47,7 +48,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "lvsadmin.middleware.IdleSession",
+    "lvsadmin.middleware.SessionLimits",
     "lvsadmin.middleware.SignInRequired",
     "django.contrib.messages.middleware.MessageMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -112,14 +113,17 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "overview"
-# The pair of user and address stops a stranger from locking somebody else out.
-AXES_LOCKOUT_PARAMETERS = ["ip_address", ["username", "ip_address"]]
+# The pair of user and address stops a stranger from locking somebody else out. An address alone may be
+# that of a whole office, whose typing errors add up; it is locked where it tries many names.
+AXES_HANDLER = "lvsadmin.lockout.Lockout"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_FAILURE_LIMIT = 10
+ADDRESS_FAILURE_LIMIT = 100
 AXES_COOLOFF_TIME = 0.25
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
 
-SESSION_COOKIE_AGE = 12 * 3600
+SESSION_COOKIE_AGE = 12 * 3600  # after the sign-in; Django alone would count from the last save
 SESSION_IDLE_S = 30 * 60
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"

@@ -1,8 +1,9 @@
 """Sign in, sign out, and one's own account: password and API tokens."""
 
+import time
+
 from django.contrib import auth, messages
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.forms import AuthenticationForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -12,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from cluster import audit
 from cluster.actions import people
-from cluster.forms import OwnPasswordForm, TokenForm
+from cluster.forms import OwnPasswordForm, SignInForm, TokenForm
 from cluster.http import OperatorRequest, actor, search_text
 
 
@@ -24,9 +25,10 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     target = request.POST.get("next") or request.GET.get("next") or "/"
     if not url_has_allowed_host_and_scheme(target, {request.get_host()}, request.is_secure()):
         target = "/"
-    form = AuthenticationForm(request, request.POST if request.method == "POST" else None)
+    form = SignInForm(request, request.POST if request.method == "POST" else None)
     if form.is_valid():
         auth.login(request, form.get_user())
+        request.session["signed_in_at"] = int(time.time())
         audit.record("sign-in", form.get_user(), by=actor(request))
         return redirect(target)
     # Once the lockout holds, further tries say nothing new, and a log must not be anybody's to fill.

@@ -204,7 +204,7 @@ def person(name: str, role: str | None, cluster: Cluster | None = None) -> Clien
     client = Client()
     client.force_login(user)
     session = client.session
-    session["used_at"] = int(time.time())
+    session["signed_in_at"] = session["used_at"] = int(time.time())
     session.save()
     return client
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -41,11 +42,40 @@ def test_a_bad_password_is_refused_with_the_same_words_as_an_unknown_name(user: 
 
 
 def test_guessing_is_stopped_but_not_for_others(user: User, client: Client) -> None:
-    for _ in range(11):
+    for _ in range(10):
         _sign_in(client, "wrong")
-    assert _sign_in(client).status_code in (403, 422, 429)
+    assert _sign_in(client).status_code == 429
     elsewhere = Client(REMOTE_ADDR="198.51.100.7")
     assert _sign_in(elsewhere)["Location"] == "/"
+
+
+def test_a_colleagues_typing_errors_do_not_lock_an_office_out(user: User, client: Client) -> None:
+    for _ in range(12):
+        client.post(reverse("login"), {"username": "otto", "password": "wrong"})
+    assert _sign_in(client)["Location"] == "/"
+
+
+def test_an_address_that_tries_many_names_is_locked_out(user: User, client: Client) -> None:
+    for number in range(98):
+        client.post(reverse("login"), {"username": f"guess{number}", "password": "wrong"})
+    assert _sign_in(client, "wrong").status_code == 422
+    assert _sign_in(client, "wrong").status_code == 429, "that was the hundredth"
+    assert _sign_in(client).status_code == 429
+    assert _sign_in(Client(REMOTE_ADDR="198.51.100.7"))["Location"] == "/"
+
+
+def test_signing_in_with_an_account_of_ones_own_does_not_forgive_guesses(user: User, client: Client) -> None:
+    User.objects.create_user(username="mallory", password=PASSWORD)
+    for _ in range(9):
+        _sign_in(client, "wrong")
+    client.post(reverse("login"), {"username": "mallory", "password": PASSWORD})
+    client.post(reverse("logout"))
+    assert _sign_in(client, "wrong").status_code == 429
+
+
+def test_a_name_longer_than_any_is_refused_and_breaks_nothing(client: Client, db: None) -> None:
+    page = client.post(reverse("login"), {"username": "a" * 300, "password": "wrong"})
+    assert page.status_code == 422 and "more than 150 letters" in page.content.decode()
 
 
 def test_the_session_gets_a_new_id_at_sign_in(user: User, client: Client) -> None:
@@ -79,6 +109,44 @@ def test_an_idle_session_ends_and_polling_does_not_keep_it(otto: Client, job: Jo
     assert otto.get(reverse("job-live", args=[job.pk])).status_code == 302
 
 
+def test_a_session_ends_twelve_hours_after_its_sign_in_however_busy_it_is(
+    user: User, client: Client, job: Job
+) -> None:
+    _sign_in(client)
+    session = client.session
+    assert session["signed_in_at"] >= time.time() - 60
+    session["signed_in_at"] -= 12 * 3600 - 60
+    session.save()
+    assert client.get("/").status_code == 200
+    session = client.session
+    session["signed_in_at"] -= 60
+    session.save()
+    assert client.get(reverse("job-live", args=[job.pk])).status_code == 302, "a poll finds it as well"
+    assert client.get("/").status_code == 302
+
+
+def test_a_session_of_an_older_panel_counts_from_the_first_sight_of_it(user: User, client: Client) -> None:
+    client.force_login(user)
+    assert "signed_in_at" not in client.session
+    client.get(reverse("cluster-table"))
+    seen = client.session["signed_in_at"]
+    assert time.time() - 60 < seen <= time.time()
+    session = client.session
+    session["signed_in_at"] = seen - 100
+    session.save()
+    client.get("/")
+    assert client.session["signed_in_at"] == seen - 100, "later requests do not renew it"
+
+
+def test_a_new_sign_in_begins_a_new_twelve_hours(user: User, client: Client) -> None:
+    _sign_in(client)
+    session = client.session
+    session["signed_in_at"] -= 11 * 3600
+    session.save()
+    _sign_in(client)
+    assert client.session["signed_in_at"] >= time.time() - 60
+
+
 def test_a_closed_account_is_out_at_its_next_request(user: User, client: Client) -> None:
     _sign_in(client)
     User.objects.update(is_active=False)
@@ -100,14 +168,38 @@ def test_forms_without_a_csrf_token_are_refused(user: User) -> None:
     assert _sign_in(strict).status_code == 403
 
 
-def test_a_forwarded_address_counts_only_behind_our_own_proxy(
-    user: User, client: Client, settings: Any
+CLAIM = {"X-Forwarded-For": "203.0.113.9, 198.51.100.4", "X-Forwarded-Proto": "https"}
+NETWORKS = [ip_network("127.0.0.1"), ip_network("192.0.2.0/28"), ip_network("2001:db8::/64")]
+
+
+@pytest.mark.parametrize(
+    ("peer", "behind_proxy", "believed"),
+    [
+        ("127.0.0.1", True, True),
+        ("192.0.2.3", True, True),
+        ("::ffff:192.0.2.3", True, True),
+        ("2001:db8::7", True, True),
+        ("", True, True),  # a unix socket
+        ("192.0.2.16", True, False),
+        ("203.0.113.80", True, False),
+        ("2001:db8:1::7", True, False),
+        ("127.0.0.1", False, False),
+        ("", False, False),
+    ],
+)
+def test_forwarded_headers_count_only_from_our_own_proxy(
+    user: User, settings: Any, peer: str, behind_proxy: bool, believed: bool
 ) -> None:
-    claim = {"X-Forwarded-For": "203.0.113.9, 198.51.100.4"}
-    client.post(reverse("login"), {"username": "uma", "password": "wrong"}, headers=claim)
-    settings.BEHIND_PROXY = True
-    client.post(reverse("login"), {"username": "uma", "password": "wrong"}, headers=claim)
-    assert [entry.address for entry in AuditEntry.objects.all()] == ["198.51.100.4", "127.0.0.1"]
+    settings.BEHIND_PROXY, settings.PROXY_NETWORKS = behind_proxy, NETWORKS
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    settings.SECURE_SSL_REDIRECT = True
+    form = {"username": "uma", "password": "wrong"}
+    strict = Client(REMOTE_ADDR=peer)
+    assert strict.post(reverse("login"), form, headers=CLAIM).status_code == (422 if believed else 301)
+    settings.SECURE_SSL_REDIRECT = False
+    Client(REMOTE_ADDR=peer).post(reverse("login"), form, headers=CLAIM)
+    entry = AuditEntry.objects.first()
+    assert entry and entry.address == ("198.51.100.4" if believed else peer)
 
 
 def test_a_locked_out_guesser_does_not_fill_the_log(user: User, client: Client) -> None:
