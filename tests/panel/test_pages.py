@@ -39,7 +39,7 @@ def text_of(response: Any) -> str:
         ({"port": "0"}, "every port"),
         ({"port": "65536"}, "between 1 and 65535"),
         ({"port": "http"}, "must be a whole number"),
-        ({"protocol": "icmp"}, "has a kernel module for"),
+        ({"protocol": "icmp"}, "Select a valid choice"),
         ({"scheduler": "none"}, "has a kernel module for"),
         ({"flags": ["4"]}, "One packet scheduling is for UDP"),
         ({"persistence_s": "0"}, "greater than or equal to 1"),
