@@ -9,6 +9,10 @@ from django.db.models import prefetch_related_objects
 from cluster.ipvs import state
 from cluster.models import Backend, Cluster, VirtualService
 
+KNOWN_FLAGS = sum(state.ServiceFlags)
+# PostgreSQL's integer has 31 bits, the kernel's fields have 32.
+LARGEST_COLUMN = 0x7FFFFFFF
+
 
 def draft_table(cluster: Cluster) -> state.Table:
     """The table that the draft says now."""
@@ -64,6 +68,10 @@ def service_columns(service: state.Service) -> dict[str, Any]:
     key, held = service.key, service.persistence
     if key.protocol.word not in dict(VirtualService.PROTOCOLS):
         raise ValueError(f"{key}: the panel does not know the protocol {key.protocol.word}.")
+    if int(service.flags) & ~KNOWN_FLAGS:
+        raise ValueError(f"{key}: the panel does not know all of its flags, {int(service.flags):#x}.")
+    if held is not None and held.timeout_s > LARGEST_COLUMN:
+        raise ValueError(f"{key}: it is persistent for longer than {LARGEST_COLUMN} seconds.")
     prefix = None
     if held is not None and key.family == 6:
         prefix = held.netmask if held.netmask != 128 else None
@@ -91,6 +99,10 @@ def backend_columns(backend: state.Backend) -> dict[str, Any]:
     tunnel = backend.tunnel or state.Tunnel()
     if tunnel.kind.word not in dict(Backend.TUNNELS):
         raise ValueError(f"{backend.key}: the panel does not know the tunnel {tunnel.kind.word}.")
+    if tunnel.flags not in dict(Backend.CHECKSUMS):
+        raise ValueError(f"{backend.key}: the panel does not know the tunnel's flags, {tunnel.flags}.")
+    if max(backend.upper, backend.lower) > LARGEST_COLUMN:
+        raise ValueError(f"{backend.key}: it has a threshold above {LARGEST_COLUMN}.")
     return {
         "address": backend.address,
         "port": backend.port,

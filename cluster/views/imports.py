@@ -28,8 +28,16 @@ from cluster.review import StepView, actual_table
 def _parse_json(text: str) -> Parsed:
     try:
         return Parsed(table=from_document(json.loads(text)))
-    except (ValueError, RecursionError, AttributeError) as error:
-        return Parsed(notes=(Note(1, Level.ERROR, str(error), "Give the document that the panel exports."),))
+    except json.JSONDecodeError as error:
+        return _unread(error.lineno, f"The text is not JSON: {error.msg}.")
+    except RecursionError:
+        return _unread(1, "The text is nested too deeply.")
+    except ValueError as error:
+        return _unread(1, str(error))
+
+
+def _unread(line: int, text: str) -> Parsed:
+    return Parsed(notes=(Note(line, Level.ERROR, text, "Give the document that the panel exports."),))
 
 
 PARSERS: dict[str, Callable[[str], Parsed]] = {"ipvsadm": ipvsadm.parse, "json": _parse_json}

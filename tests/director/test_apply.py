@@ -174,7 +174,7 @@ def test_a_kernel_that_takes_no_step_is_a_failure(stage: Stage) -> None:
 
 def test_nothing_is_removed_where_adding_was_refused(stage: Stage) -> None:
     stage.apply(table(service(1, backend(1))))
-    said = stage.apply(table(service(1, backend(2, weight=-1))), revision=2)
+    said = stage.apply(table(service(1, backend(2, lower=5))), revision=2)
     assert said["outcome"] == "failed"
     assert stage.actual == table(service(1, backend(1)))
 

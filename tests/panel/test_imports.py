@@ -149,8 +149,52 @@ def test_a_file_can_be_uploaded_and_odd_files_get_a_sentence(otto: Client, web: 
     large = SimpleUploadedFile("x", b"#" * 900_001)
     assert "larger than 900 kB" in _text(otto.post(url, {"kind": "json", "file": large}))
     assert "Paste a text" in _text(otto.post(url, {"kind": "json", "text": " "}))
-    for text in ("{}", "[]", "null", "{", '{"version": 1, "services": [1]}', "[" * 100_000):
+    for text in ("{}", "[]", "null", "{", '{"version": 1, "services": [1]}', "[" * 100_000, "9" * 5000):
         assert otto.post(url, {"kind": "json", "text": text}).context["parsed"].errors
+
+
+ONE = {"protocol": "tcp", "address": "192.0.2.1", "port": 80, "scheduler": "rr"}
+PART = {"address": "192.0.2.2", "port": 80, "forwarding": "masquerade", "weight": 1}
+
+
+@pytest.mark.parametrize(
+    ("services", "said"),
+    [
+        ([ONE | {"backends": []}] * 2, "services[1] is TCP 192.0.2.1:80, which is there already."),
+        ([ONE | {"backends": [PART, PART]}], "services[0].backends[1] is 192.0.2.2:80, which is there"),
+        ([ONE | {"backends": [PART | {"weight": 10**30}]}], "services[0].backends[0].weight is not a whole"),
+        ([ONE | {"backends": [PART | {"upper": float("inf")}]}], "services[0].backends[0].upper is not a"),
+        ([ONE | {"backends": [PART | {"weight": float("nan")}]}], "services[0].backends[0].weight is not"),
+        ([ONE | {"backends": [PART | {"port": -1}]}], "services[0].backends[0].port is not a whole number"),
+        ([ONE | {"backends": [], "scheduler": "x" * 500_000}], "services[0].scheduler is not a name"),
+        ([ONE | {"backends": [], "flags": 2**31}], "the panel does not know all of its flags, 0x80000000."),
+        ([ONE | {"backends": [PART | {"upper": 2**32 - 1}]}], "it has a threshold above 2147483647."),
+        (
+            [ONE | {"backends": [], "persistence": {"timeout_s": 2**32 - 1, "netmask": 1, "engine": ""}}],
+            "it is persistent for longer than 2147483647 seconds.",
+        ),
+        (
+            [
+                ONE
+                | {
+                    "backends": [
+                        PART | {"forwarding": "tunnel", "tunnel": {"kind": "gre", "port": 0, "flags": 9}}
+                    ]
+                }
+            ],
+            "the panel does not know the tunnel's flags, 9.",
+        ),
+    ],
+)
+def test_a_json_table_that_cannot_be_is_refused_in_words_and_nothing_is_written(
+    otto: Client, web: Cluster, services: list[Any], said: str
+) -> None:
+    url = reverse("cluster-import", args=[web.pk])
+    typed = {"kind": "json", "text": json.dumps({"version": 1, "services": services})}
+    looked = otto.post(url, typed)
+    taken = otto.post(url, typed | {"seen": looked.context["seen"], "take": "1"})
+    assert taken.status_code == 200 and said in _text(taken)
+    assert not VirtualService.objects.exists()
 
 
 def test_what_runs_on_a_director_can_be_adopted(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from cluster.ipvs.state import (
     Backend,
+    BackendKey,
     Forwarding,
     Persistence,
     Protocol,
@@ -20,7 +23,18 @@ from cluster.ipvs.state import (
     canonical_address,
 )
 
+_Kind = TypeVar("_Kind", Protocol, Forwarding, TunnelKind)
+
 VERSION = 1
+
+# The widths of the kernel's fields: include/uapi/linux/ip_vs.h.
+LARGEST_U8, LARGEST_U16, LARGEST_U32, LARGEST_INT = 0xFF, 0xFFFF, 0xFFFFFFFF, 0x7FFFFFFF
+# IP_VS_CONN_F_FWD_MASK
+LARGEST_FORWARDING = 7
+# IP_VS_SCHEDNAME_MAXLEN and IP_VS_PENAME_MAXLEN, less the NUL at the end; also "firewall-mark".
+LONGEST_NAME = 15
+LONGEST_ADDRESS = 64
+_NAME = re.compile(r"[!-~]*")
 
 
 def to_document(table: Table) -> dict[str, Any]:
@@ -28,14 +42,20 @@ def to_document(table: Table) -> dict[str, Any]:
     return {"version": VERSION, "services": [service_to_document(service) for service in table]}
 
 
-def from_document(document: dict[str, Any]) -> Table:
-    """Read what `to_document` wrote. ValueError, with a sentence, for anything else."""
-    if document.get("version") != VERSION:
-        raise ValueError(f"The table document has version {document.get('version')!r}; {VERSION} is known.")
-    try:
-        return Table(tuple(_service_in(service) for service in document["services"]))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"The table document is not complete: {error!r}.") from error
+def from_document(document: object) -> Table:
+    """Read what `to_document` wrote; names that it does not write are passed over.
+
+    ValueError for anything else, with a sentence that names the place: a table has passed here only if
+    a kernel could hold it, with no service and no backend twice."""
+    said = _object(document, "The table document")
+    version = said.get("version")
+    if version != VERSION or not isinstance(version, int) or isinstance(version, bool):
+        raise ValueError(f"The table document's version is not {VERSION}, the only one that is known.")
+    services = tuple(
+        _service_in(service, f"services[{index}]") for index, service in enumerate(_list(said, "services"))
+    )
+    _refuse_repeated([service.key for service in services], "services")
+    return Table(services)
 
 
 def fingerprint(table: Table) -> str:
@@ -55,13 +75,23 @@ def key_to_document(key: ServiceKey) -> dict[str, Any]:
     return out | ({"mark": key.mark} if key.mark else {})
 
 
-def key_from_document(document: dict[str, Any]) -> ServiceKey:
-    return ServiceKey(
-        Protocol.from_word(document["protocol"]),
-        canonical_address(document["address"]),
-        int(document["port"]),
-        int(document.get("mark", 0)),
+def key_from_document(document: object, place: str = "The key") -> ServiceKey:
+    """Read what `key_to_document` wrote. ValueError, with a sentence, for anything else."""
+    said = _object(document, place)
+    protocol = _named(Protocol, said, "protocol", place, most=LARGEST_U16)
+    key = ServiceKey(
+        protocol,
+        _address(said, place),
+        _number(said, "port", place, most=LARGEST_U16),
+        _number(said, "mark", place, default=0),
     )
+    # Without a mark the kernel takes each protocol number with an address, also the 0 that stands for marks.
+    nowhere = key.address in ("0.0.0.0", "::") and not key.port
+    if key.mark and not (protocol is Protocol.FIREWALL_MARK and nowhere):
+        raise ValueError(
+            f"{place}.mark needs the protocol firewall-mark, the address 0.0.0.0 or ::, and port 0."
+        )
+    return key
 
 
 def service_to_document(service: Service) -> dict[str, Any]:
@@ -93,27 +123,128 @@ def backend_to_document(backend: Backend) -> dict[str, Any]:
     return out
 
 
-def _service_in(document: dict[str, Any]) -> Service:
-    held = document.get("persistence")
+def _service_in(document: object, place: str) -> Service:
+    said = _object(document, place)
+    key = key_from_document(said, place)
+    held = said.get("persistence")
+    backends = tuple(
+        _backend_in(backend, f"{place}.backends[{index}]")
+        for index, backend in enumerate(_list(said, "backends", place))
+    )
+    _refuse_repeated([backend.key for backend in backends], f"{place}.backends")
     return Service(
-        key_from_document(document),
-        str(document["scheduler"]),
-        ServiceFlags(document.get("flags", 0)),
-        Persistence(int(held["timeout_s"]), int(held["netmask"]), str(held["engine"])) if held else None,
-        tuple(_backend_in(backend) for backend in document["backends"]),
+        key,
+        _word(said, "scheduler", place),
+        ServiceFlags(_number(said, "flags", place, default=0)),
+        None if held is None else _persistence_in(held, f"{place}.persistence", family=key.family),
+        backends,
     )
 
 
-def _backend_in(document: dict[str, Any]) -> Backend:
-    tunnel = document.get("tunnel")
+def _persistence_in(document: object, place: str, *, family: int) -> Persistence:
+    said = _object(document, place)
+    return Persistence(
+        _number(said, "timeout_s", place),
+        _number(said, "netmask", place, least=1, most=128)
+        if family == 6
+        else _number(said, "netmask", place),
+        _word(said, "engine", place),
+    )
+
+
+def _backend_in(document: object, place: str) -> Backend:
+    said = _object(document, place)
+    forwarding = _named(Forwarding, said, "forwarding", place, most=LARGEST_FORWARDING)
+    tunnel = said.get("tunnel")
+    if (tunnel is not None) != (forwarding is Forwarding.TUNNEL):
+        raise ValueError(f"{place}.tunnel must be there with the forwarding tunnel, and with no other.")
     return Backend(
-        canonical_address(document["address"]),
-        int(document["port"]),
-        Forwarding.from_word(document["forwarding"]),
-        int(document["weight"]),
-        int(document.get("upper", 0)),
-        int(document.get("lower", 0)),
-        Tunnel(TunnelKind.from_word(tunnel["kind"]), int(tunnel["port"]), int(tunnel["flags"]))
-        if tunnel
-        else None,
+        _address(said, place),
+        _number(said, "port", place, most=LARGEST_U16),
+        forwarding,
+        _number(said, "weight", place, most=LARGEST_INT),
+        _number(said, "upper", place, default=0),
+        _number(said, "lower", place, default=0),
+        None if tunnel is None else _tunnel_in(tunnel, f"{place}.tunnel"),
     )
+
+
+def _tunnel_in(document: object, place: str) -> Tunnel:
+    said = _object(document, place)
+    return Tunnel(
+        _named(TunnelKind, said, "kind", place, most=LARGEST_U8),
+        _number(said, "port", place, most=LARGEST_U16),
+        _number(said, "flags", place, most=LARGEST_U16),
+    )
+
+
+# No sentence below quotes a value: it may be a megabyte long, or nested deeper than repr() can go.
+
+
+def _object(value: object, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} is not an object.")
+    return value
+
+
+def _list(said: dict[str, Any], name: str, place: str = "") -> list[Any]:
+    value = said.get(name)
+    if not isinstance(value, list):
+        raise ValueError(f"{_at(place, name)} is not a list.")
+    return value
+
+
+def _number(
+    said: dict[str, Any],
+    name: str,
+    place: str,
+    *,
+    least: int = 0,
+    most: int = LARGEST_U32,
+    default: int | None = None,
+) -> int:
+    value = said.get(name, default)
+    # True is an int to Python, and 1.0 is equal to 1: neither was meant.
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"{_at(place, name)} is not a whole number between {least} and {most}.")
+    return value
+
+
+def _word(said: dict[str, Any], name: str, place: str) -> str:
+    value = said.get(name)
+    if not isinstance(value, str) or len(value) > LONGEST_NAME or not _NAME.fullmatch(value):
+        raise ValueError(f"{_at(place, name)} is not a name of at most {LONGEST_NAME} characters.")
+    return value
+
+
+def _named(kind: type[_Kind], said: dict[str, Any], name: str, place: str, *, most: int) -> _Kind:
+    word = _word(said, name, place)
+    try:
+        found = kind.from_word(word)
+    except ValueError as error:
+        raise ValueError(f"{_at(place, name)}: {error}") from None
+    if found > most:
+        raise ValueError(f"{_at(place, name)} has a number above {most}.")
+    return found
+
+
+def _address(said: dict[str, Any], place: str) -> str:
+    value = said.get("address")
+    try:
+        if isinstance(value, str) and len(value) <= LONGEST_ADDRESS:
+            return canonical_address(value)
+    except ValueError:
+        pass
+    raise ValueError(f"{_at(place, 'address')} is not an IP address.")
+
+
+def _refuse_repeated(keys: Sequence[ServiceKey | BackendKey], place: str) -> None:
+    seen = set()
+    for index, key in enumerate(keys):
+        if key in seen:
+            raise ValueError(f"{place}[{index}] is {key}, which is there already.")
+        seen.add(key)
+
+
+def _at(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
