@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db.models import Prefetch, QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 
 from cluster import desired, live
 from cluster.ipvs.formats.document import fingerprint
-from cluster.models import Cluster, Director, Revision, Run
+from cluster.models import Cluster, Director, Job, Revision, Run
 from cluster.review import has_drifted
 
 
@@ -53,19 +53,14 @@ class ClusterState:
 
 
 def cluster_states(clusters: QuerySet[Cluster]) -> list[ClusterState]:
-    """The same number of queries for any number of clusters, and one MGET."""
-    found = list(
-        clusters.prefetch_related(
-            "services__backends",
-            "directors",
-            Prefetch("revisions", Revision.objects.order_by("-number").defer("table"), to_attr="history"),
-        )
-    )
+    """The same number of queries and rows for any length of history, and one question to Redis."""
+    found = list(clusters.prefetch_related("services__backends", "directors"))
+    newest = _newest_revisions(found)
     states = {
         state.director.pk: state
         for state in director_states([one for cluster in found for one in cluster.directors.all()])
     }
-    return [_state(cluster, states) for cluster in found]
+    return [_state(cluster, newest.get(cluster.pk), states) for cluster in found]
 
 
 def cluster_state(cluster: Cluster) -> ClusterState:
@@ -75,21 +70,20 @@ def cluster_state(cluster: Cluster) -> ClusterState:
 def director_states(directors: list[Director]) -> list[DirectorState]:
     """Presence from the frames; sync from the newest revision, the newest run and the kernel's print."""
     answers = live.read(directors)
-    newest = _newest_revisions({director.cluster_id for director in directors if director.cluster_id})
-    bad = _failed_last(directors)
+    wanted = _wanted(directors)
     return [
         DirectorState(
             one.director,
             one,
             live.presence(one, redis_is_up=answers.redis_is_up),
-            _sync(one, newest.get(one.director.cluster_id or 0, 0), failed=one.director.pk in bad),
+            _sync(one, *wanted.get(one.director.pk, (0, ""))),
         )
         for one in answers.directors
     ]
 
 
-def _sync(one: live.DirectorLive, newest: int, *, failed: bool) -> str:
-    if failed:
+def _sync(one: live.DirectorLive, newest: int, last_apply: str) -> str:
+    if last_apply in (Run.Status.FAILED, Run.Status.PARTIAL, Run.Status.REFUSED):
         return "failed"
     if one.director.applied_revision < newest:
         return "pending"
@@ -98,21 +92,30 @@ def _sync(one: live.DirectorLive, newest: int, *, failed: bool) -> str:
     return "drift" if has_drifted(one) else "in sync"
 
 
-def _newest_revisions(clusters: set[int]) -> dict[int, int]:
-    pairs = Revision.objects.filter(cluster__in=clusters).order_by("number").values_list("cluster", "number")
-    return dict(pairs)
+def _newest_revisions(clusters: list[Cluster]) -> dict[int, Revision]:
+    """By cluster, without their tables."""
+    newest = Revision.objects.filter(cluster=OuterRef("pk")).order_by("-number").values("pk")[:1]
+    keys = Cluster.objects.filter(pk__in=[cluster.pk for cluster in clusters]).annotate(
+        newest=Subquery(newest)
+    )
+    found = Revision.objects.filter(pk__in=list(keys.values_list("newest", flat=True))).defer("table")
+    return {revision.cluster_id: revision for revision in found}
 
 
-def _failed_last(directors: list[Director]) -> set[int]:
-    """Directors whose newest apply ended badly."""
-    runs = Run.objects.filter(director__in=directors, job__kind="apply").order_by("pk")
-    last = dict(runs.values_list("director", "status"))
-    return {pk for pk, status in last.items() if pk and status in ("failed", "partial", "refused")}
+def _wanted(directors: list[Director]) -> dict[int, tuple[int, str]]:
+    """By director: the number of its cluster's newest revision, 0 for none, and the status of its newest
+    apply."""
+    revision = Revision.objects.filter(cluster=OuterRef("cluster")).order_by("-number").values("number")[:1]
+    run = Run.objects.filter(director=OuterRef("pk"), job__kind=Job.Kind.APPLY).order_by("-pk")
+    rows = (
+        Director.objects.filter(pk__in=[director.pk for director in directors])
+        .annotate(newest=Subquery(revision), last_apply=Subquery(run.values("status")[:1]))
+        .values_list("pk", "newest", "last_apply")
+    )
+    return {pk: (newest or 0, last_apply or "") for pk, newest, last_apply in rows}
 
 
-def _state(cluster: Cluster, states: dict[int, DirectorState]) -> ClusterState:
-    history: list[Revision] = cluster.history  # type: ignore[attr-defined]
-    newest = history[0] if history else None
+def _state(cluster: Cluster, newest: Revision | None, states: dict[int, DirectorState]) -> ClusterState:
     table = desired.draft_table(cluster)
     ahead = fingerprint(table) != newest.fingerprint if newest else bool(len(table))
     return ClusterState(
