@@ -225,14 +225,14 @@ class BackendForm(PanelForm):
         label="Upper threshold",
         required=False,
         min_value=0,
-        max_value=0xFFFFFFFF,
+        max_value=0x7FFFFFFF,
         help_text="No new connections from this many on. 0: no limit.",
     )
     lower = forms.IntegerField(
         label="Lower threshold",
         required=False,
         min_value=0,
-        max_value=0xFFFFFFFF,
+        max_value=0x7FFFFFFF,
         help_text="New ones again below this many. 0: below three quarters of the upper.",
     )
     tunnel = forms.ChoiceField(label="Encapsulation", choices=Backend.TUNNELS, initial="ipip", required=False)
