@@ -1,0 +1,163 @@
+"""What reports carry, read once and strictly: what passes here can be stored and shown.
+
+A genuine signature says who wrote a message, not that it has the right shape: the worker may be of
+another version, or broken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from cluster.ipvs.formats.document import from_document, key_from_document
+from cluster.ipvs.state import ServiceKey, Table
+from cluster.wire.envelope import Refused
+from cluster.wire.messages import Frame, Outcome, Report
+
+# A director tells 500 steps at most; of more the rest is cut.
+MOST_STEPS = 500
+LONGEST_TEXT = 2000
+LARGEST_COUNT = 2**31 - 1
+# What a column of 64 bits holds, and a time that datetime can say.
+LARGEST_SEQUENCE = 2**63 - 1
+LARGEST_TIME = 4e10
+
+# PostgreSQL refuses both in a text, and SQLite the second.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class StepTold:
+    """One step for people: what it was, what became of it, and what the kernel said."""
+
+    kind: str
+    text: str
+    command: str
+    status: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The payload of a FINISHED report. `table` and `facts` are None where the report has none; `owned` are
+    services of the table."""
+
+    outcome: Outcome
+    text: str
+    remedy: str = ""
+    detail: str = ""
+    bug: bool = False
+    planned: int = 0
+    steps: tuple[StepTold, ...] = ()
+    facts: dict[str, Any] | None = None
+    table: Table | None = None
+    owned: tuple[ServiceKey, ...] = ()
+
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, Any]) -> Self:
+        """Refused, with a sentence that names the place, where any part is not what it should be. Names that
+        this version does not know are passed over."""
+        try:
+            return cls(
+                _outcome(payload.get("outcome")),
+                _text(payload, "text"),
+                _text(payload, "remedy", default=""),
+                _text(payload, "detail", default=""),
+                _claim(payload, "bug"),
+                _count(payload, "planned"),
+                tuple(_step(step, index) for index, step in enumerate(_list(payload, "steps")[:MOST_STEPS])),
+                facts_from(payload["facts"]) if "facts" in payload else None,
+                from_document(payload["table"]) if "table" in payload else None,
+                tuple(
+                    key_from_document(key, f"owned[{index}]")
+                    for index, key in enumerate(_list(payload, "owned"))
+                ),
+            )
+        except ValueError as error:
+            raise Refused(str(error)) from None
+
+    def told(self) -> dict[str, Any]:
+        """What a run keeps of it: all that is for people."""
+        told = {"outcome": str(self.outcome), "text": self.text, "remedy": self.remedy, "detail": self.detail}
+        steps = [asdict(step) for step in self.steps]
+        return told | {"bug": self.bug, "planned": self.planned, "steps": steps}
+
+
+def facts_from(said: object) -> dict[str, Any]:
+    """What a director says of its machine, as far as it has the shape that pages count on. Never an
+    exception: strangers announce themselves as well."""
+    if not isinstance(said, dict):
+        said = {}
+    words = {
+        name: storable(said[name], 200)
+        for name in ("kernel", "ipvs", "hostname")
+        if isinstance(said.get(name), str)
+    }
+    lists = {
+        name: [storable(entry, 400) for entry in said[name][:most] if isinstance(entry, str)]
+        for name, most in (("schedulers", 100), ("addresses", 1000), ("notices", 20))
+        if isinstance(said.get(name), list)
+    }
+    modules = said.get("modules")
+    known = [
+        {"name": storable(entry["name"], 64), "state": storable(entry["state"], 16)}
+        for entry in (modules[:200] if isinstance(modules, list) else [])
+        if isinstance(entry, dict)
+        and isinstance(entry.get("name"), str)
+        and isinstance(entry.get("state"), str)
+    ]
+    return {**words, **lists, "modules": known, "stand_in": said.get("stand_in") is True}
+
+
+def has_sound_numbers(message: Report | Frame) -> bool:
+    """Whether sequence and time are numbers that can be stored and computed with. JSON also has 10**400 and,
+    to Python, NaN; comparing is all that may be done with such."""
+    return 0 <= message.sequence <= LARGEST_SEQUENCE and 0 <= message.at <= LARGEST_TIME
+
+
+def storable(text: str, most: int) -> str:
+    """The text as any database takes it: NUL and lone surrogates replaced, and cut."""
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text[:most])
+
+
+def _outcome(value: object) -> Outcome:
+    if isinstance(value, str) and value in list(Outcome):
+        return Outcome(value)
+    raise ValueError(f"outcome is not one of {', '.join(Outcome)}.")
+
+
+def _step(value: object, index: int) -> StepTold:
+    if not isinstance(value, dict):
+        raise ValueError(f"steps[{index}] is not an object.")
+    names = ("kind", "text", "command", "status", "error")
+    return StepTold(*(_text(value, name, place=f"steps[{index}].") for name in names))
+
+
+def _text(said: Mapping[str, Any], name: str, *, place: str = "", default: str | None = None) -> str:
+    value = said.get(name, default)
+    if not isinstance(value, str):
+        raise ValueError(f"{place}{name} is not a text.")
+    return storable(value, LONGEST_TEXT)
+
+
+def _claim(said: Mapping[str, Any], name: str) -> bool:
+    value = said.get(name, False)
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is neither true nor false.")
+    return value
+
+
+def _count(said: Mapping[str, Any], name: str) -> int:
+    value = said.get(name, 0)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_COUNT:
+        raise ValueError(f"{name} is not a whole number between 0 and {LARGEST_COUNT}.")
+    return value
+
+
+def _list(said: Mapping[str, Any], name: str) -> list[Any]:
+    value = said.get(name, [])
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is not a list.")
+    return value
