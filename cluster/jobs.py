@@ -6,7 +6,6 @@ how it ended.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
@@ -23,9 +22,20 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from cluster import audit, live
+from cluster.ipvs.formats.document import key_to_document, to_document
 from cluster.models import Cluster, Director, Job, Revision, Run, Sweep
 from cluster.wire import envelope
-from cluster.wire.messages import ORDER_LIFETIME_S, ORDER_TASK, Event, Operation, Order, Report, order_queue
+from cluster.wire.messages import (
+    ORDER_LIFETIME_S,
+    ORDER_TASK,
+    Event,
+    Operation,
+    Order,
+    Outcome,
+    Report,
+    order_queue,
+)
+from cluster.wire.payloads import Finished, facts_from, has_sound_numbers
 from lvsadmin.celery import app
 
 logger = logging.getLogger(__name__)
@@ -38,7 +48,6 @@ UNKNOWN_AFTER = timedelta(seconds=60)
 FORGET_WAITING_AFTER = timedelta(minutes=10)
 # Strangers can announce themselves where Redis is reachable; the list of them stays short.
 MOST_WAITING = 50
-LARGEST_FACTS = 64 * 1024
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
@@ -174,6 +183,8 @@ def take(message: object) -> None:
     Reports that nobody signed, that are old, or that speak of unknown runs change nothing."""
     try:
         claimed = Report.from_body(envelope.unverified_body(message))
+        if not NAME.fullmatch(claimed.director) or not has_sound_numbers(claimed):
+            raise envelope.Refused("A report came whose sender or numbers cannot be.")
         if claimed.event is Event.HELLO:
             _take_hello(message, claimed)
             return
@@ -202,78 +213,89 @@ def _is_news(director: Director, report: Report) -> bool:
 
 
 def _take_hello(message: object, claimed: Report) -> None:
-    public = str(claimed.payload.get("public_key", ""))
+    public = claimed.payload.get("public_key")
+    if not isinstance(public, str):
+        raise envelope.Refused(f"A hello of {claimed.director} names no key.")
     report = Report.from_body(envelope.verify(message, "report", public=public))
-    now, facts = timezone.now(), _facts(report)
+    now, facts = timezone.now(), _with_clock(facts_from(report.payload.get("facts")), report)
     known = Director.objects.filter(name=report.director).first()
     if known is not None and known.public_key == public:
-        Director.objects.filter(pk=known.pk).update(announced_at=now, facts=facts, rival_key="")
+        Director.objects.filter(pk=known.pk, sequence__lt=report.sequence).update(
+            announced_at=now, facts=facts, rival_key="", sequence=report.sequence
+        )
     elif known is not None and known.cluster_id:
         # Reinstalled, or somebody with its name: an administrator has to look.
         Director.objects.filter(pk=known.pk).update(rival_key=public)
     elif known is not None:
         # Still waiting, or somebody has enrolled it since it was read here.
         Director.objects.filter(pk=known.pk, cluster=None).update(
-            announced_at=now, facts=facts, public_key=public, sequence=0
+            announced_at=now,
+            facts=facts,
+            public_key=public,
+            sequence=report.sequence,
         )
-    elif NAME.fullmatch(report.director) and Director.objects.filter(cluster=None).count() < MOST_WAITING:
-        Director.objects.create(name=report.director, public_key=public, facts=facts, announced_at=now)
+    elif Director.objects.filter(cluster=None).count() < MOST_WAITING:
+        Director.objects.create(
+            name=report.director, public_key=public, facts=facts, announced_at=now, sequence=report.sequence
+        )
 
 
 def _take_finished(director: Director, report: Report) -> None:
-    said = report.payload
-    run = Run.objects.filter(uuid=_as_uuid(report.run), director=director).select_related("job").first()
+    ours = Run.objects.filter(uuid=_as_uuid(report.run), director=director)
+    run = ours.select_related("job__cluster", "job__revision").first()
+    try:
+        said = Finished.from_payload(report.payload)
+    except envelope.Refused as refusal:
+        logger.warning("report unreadable, director=%s run=%s error=%s", director, report.run, refusal)
+        said = Finished(
+            Outcome.FAILED,
+            f"{director}'s report could not be read: {refusal}",
+            "Check that panel and director run versions that fit each other, then apply again.",
+            "unreadable report",
+        )
+    _note_kernel(director, run, report, said)
+    if run is not None:
+        _note_outcome(director, run, said)
+
+
+def _note_kernel(director: Director, run: Run | None, report: Report, said: Finished) -> None:
+    """What the report says of the machine and of its table, whichever run it is about."""
     changes: dict[str, Any] = {}
-    if "facts" in said:
-        changes["facts"] = _facts(report)
-    if "table" in said:
-        changes |= {"table": said["table"], "owned": said.get("owned", [])}
+    if said.facts is not None:
+        changes["facts"] = _with_clock(said.facts, report)
+    if said.table is not None:
+        owned = [key_to_document(key) for key in said.owned]
+        changes |= {"table": to_document(said.table), "owned": owned}
     # A report from before the director joined its present cluster says nothing of this one's revisions.
     is_of_now = report.epoch == director.epoch
-    is_apply = run is not None and run.job.kind == Job.Kind.APPLY
-    if is_apply and is_of_now and said.get("outcome") == Run.Status.APPLIED:
-        changes |= {"applied_revision": report.revision, "applied_at": timezone.now()}
+    if run is not None and run.job.revision is not None and is_of_now and said.outcome is Outcome.APPLIED:
+        changes |= {"applied_revision": run.job.revision.number, "applied_at": timezone.now()}
     if changes:
         Director.objects.filter(pk=director.pk).update(**changes)
-    if run is None:
-        return
-    outcome = str(said.get("outcome", "unknown"))
-    if outcome not in Run.Status.values:
-        outcome = Run.Status.UNKNOWN
-    over = timezone.now() if outcome in Run.TERMINAL else None
+
+
+def _note_outcome(director: Director, run: Run, said: Finished) -> None:
+    """How the run stands. An unknown end that is reported again and again is one entry in the log."""
+    over = timezone.now() if said.outcome in Run.TERMINAL else None
     open_run = Run.objects.filter(pk=run.pk).exclude(status__in=Run.TERMINAL)
-    if not open_run.update(status=outcome, finished_at=over, report=said):
+    if not open_run.update(status=said.outcome, finished_at=over, report=said.told()):
+        return
+    if run.report.get("outcome") == said.outcome:
         return
     audit.record(
-        f"run.{outcome}",
+        f"run.{said.outcome}",
         f"{run.job.title} on {director.name}",
         by=audit.Actor(f"director {director.name}"),
         cluster=run.job.cluster,
-        after={"steps": [step.get("command") for step in said.get("steps", [])]},
-        result="done" if outcome == Run.Status.APPLIED else outcome,
-        reason=str(said.get("text", "")),
+        after={"steps": [step.command for step in said.steps]},
+        result="done" if said.outcome is Outcome.APPLIED else said.outcome,
+        reason=said.text,
     )
 
 
-def _facts(report: Report) -> dict[str, Any]:
-    """What a director says of its machine, as far as it has the shape that pages count on, and how far its
-    clock is from ours."""
-    said = report.payload.get("facts")
-    if not isinstance(said, dict) or len(json.dumps(said)) > LARGEST_FACTS:
-        said = {}
-    facts = {name: str(said[name])[:200] for name in ("kernel", "ipvs", "hostname") if name in said}
-    names = {
-        name: [str(entry)[:400] for entry in said[name]]
-        for name in ("schedulers", "addresses", "notices")
-        if isinstance(said.get(name), list)
-    }
-    modules = [
-        {"name": str(entry["name"])[:64], "state": str(entry["state"])[:16]}
-        for entry in said.get("modules") or []
-        if isinstance(entry, dict) and {"name", "state"} <= entry.keys()
-    ]
-    clock = {"clock_offset_s": round(report.at - time.time(), 1)}
-    return {**facts, **names, **clock, "modules": modules, "stand_in": said.get("stand_in") is True}
+def _with_clock(facts: dict[str, Any], report: Report) -> dict[str, Any]:
+    """The facts, and how far the director's clock is from ours."""
+    return facts | {"clock_offset_s": round(report.at - time.time(), 1)}
 
 
 def _as_uuid(text: str) -> uuid.UUID:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import time
@@ -21,7 +22,7 @@ from cluster.audit import Actor
 from cluster.desired import draft_table
 from cluster.ipvs.formats.document import fingerprint
 from cluster.models import Backend, Cluster, Director, Job, Role, RoleBinding, Run, VirtualService
-from cluster.wire.envelope import SigningKey
+from cluster.wire.envelope import SigningKey, _signed_bytes
 from cluster.wire.messages import Event, Frame, Report, frame_key
 
 ANN = Actor("ann", "192.0.2.1", "request-1")
@@ -73,6 +74,12 @@ class TalkingDirector:
             "payload": {},
         }
         return self.key.sign("report", Report(**(values | changes)).to_body())
+
+    def genuine(self, kind: str, body: dict[str, Any]) -> dict[str, str]:
+        """Signed by its key but not written by our code: with NaN, lone surrogates, whatever JSON can say."""
+        text = json.dumps(body)
+        signature = self.key._private.sign(_signed_bytes(kind, text))
+        return {"body": text, "signature": base64.b64encode(signature).decode()}
 
     def finish(self, run: Run, outcome: str = "applied", **said: Any) -> None:
         """Say that a run ended; by default as a kernel that now holds the revision."""
