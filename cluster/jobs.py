@@ -44,8 +44,6 @@ logger = logging.getLogger(__name__)
 RESEND_AFTER_S = (5, 10, 20, 40, 60)
 # A director that is there and has said nothing for this long: nobody knows how it stands.
 UNKNOWN_AFTER = timedelta(seconds=60)
-# Who waits to be added says so every 30 s; who stopped is not waiting any more.
-FORGET_WAITING_AFTER = timedelta(minutes=10)
 # Strangers can announce themselves where Redis is reachable; the list of them stays short.
 MOST_WAITING = 50
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -146,10 +144,9 @@ def sweep() -> None:
         return
     present = set()
     for one in answers.directors:
-        if one.frame is None or one.is_stale:
-            continue
-        present.add(one.director.pk)
-        _note_seen(one.director, datetime.fromtimestamp(one.frame.at, UTC))
+        _note_seen(one)
+        if not one.is_stale:
+            present.add(one.director.pk)
     open_runs = Run.objects.exclude(status__in=Run.TERMINAL).select_related("director").order_by("pk")
     due = [run for run in open_runs if _is_due(run, is_present=run.director_id in present, now=now)]
     send_all(due)
@@ -160,13 +157,16 @@ def sweep() -> None:
         sends__gte=3,
     )
     silent.update(status=Run.Status.UNKNOWN)
-    Director.objects.filter(cluster=None, announced_at__lt=now - FORGET_WAITING_AFTER).delete()
+    Director.objects.gone().delete()
 
 
-def _note_seen(director: Director, at: datetime) -> None:
-    """Once in 10 s is enough for “last heartbeat” to survive Redis."""
-    if director.seen_at is None or at - director.seen_at > timedelta(seconds=10):
-        Director.objects.filter(pk=director.pk).update(seen_at=at)
+def _note_seen(one: live.DirectorLive) -> None:
+    """Keep the number and the time of a frame that is newer than all before: an older one that comes again
+    is then no sign of life, and “last heard” survives Redis."""
+    if one.frame is None or one.at is None:
+        return
+    newer = Director.objects.filter(pk=one.director.pk, frame_sequence__lt=one.frame.sequence)
+    newer.update(frame_sequence=one.frame.sequence, seen_at=datetime.fromtimestamp(one.at, UTC))
 
 
 def _is_due(run: Run, *, is_present: bool, now: datetime) -> bool:
@@ -209,7 +209,7 @@ def take(message: object) -> None:
 def _is_news(director: Director, report: Report) -> bool:
     """Conditional update, so that of two workers with the same report only one goes on."""
     newer = Director.objects.filter(pk=director.pk, sequence__lt=report.sequence)
-    return bool(newer.update(sequence=report.sequence, seen_at=timezone.now()))
+    return bool(newer.update(sequence=report.sequence))
 
 
 def _take_hello(message: object, claimed: Report) -> None:
@@ -233,8 +233,10 @@ def _take_hello(message: object, claimed: Report) -> None:
             facts=facts,
             public_key=public,
             sequence=report.sequence,
+            table_sequence=0,
+            frame_sequence=0,
         )
-    elif Director.objects.filter(cluster=None).count() < MOST_WAITING:
+    elif Director.objects.waiting().count() < MOST_WAITING:
         Director.objects.create(
             name=report.director, public_key=public, facts=facts, announced_at=now, sequence=report.sequence
         )
@@ -265,7 +267,7 @@ def _note_kernel(director: Director, run: Run | None, report: Report, said: Fini
         changes["facts"] = _with_clock(said.facts, report)
     if said.table is not None:
         owned = [key_to_document(key) for key in said.owned]
-        changes |= {"table": to_document(said.table), "owned": owned}
+        changes |= {"table": to_document(said.table), "owned": owned, "table_sequence": report.sequence}
     # A report from before the director joined its present cluster says nothing of this one's revisions.
     is_of_now = report.epoch == director.epoch
     if run is not None and run.job.revision is not None and is_of_now and said.outcome is Outcome.APPLIED:

@@ -1,12 +1,11 @@
 """What the directors say right now: signed frames from Redis, with their age. Never an exception.
 
 Redis down is a state of the answer, and an old frame stays visible with its age: a page must neither
-fail nor look alive on dead numbers.
+fail nor look alive on dead numbers. The age is no matter of the director's clock: docs/decisions/0012.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,29 +15,41 @@ from typing import Any
 import redis
 from django.conf import settings
 
-from cluster.ipvs.formats.document import key_from_document
-from cluster.ipvs.state import endpoint
+from cluster.ipvs.formats.document import VERSION, from_document, key_from_document
+from cluster.ipvs.state import Table, endpoint
 from cluster.models import Director
 from cluster.wire import envelope
 from cluster.wire.messages import Frame, frame_key
+from cluster.wire.payloads import has_sound_numbers
 
 # The kernel refreshes its counters every 2 s; three missed frames are no hiccup.
 PERIOD_S = 2.0
 STALE_AFTER_S = 3 * PERIOD_S
+# What a director gives each frame to live in Redis; what is left of it tells how long it lies there.
+FRAME_LIFETIME_S = 3600
+LARGEST_COUNTER = 2**64
 RATE_NAMES = ("connections", "in_packets", "out_packets", "in_bytes", "out_bytes")
 
 
 @dataclass(frozen=True)
 class DirectorLive:
-    """The newest frame of one director; `frame` is None where there is none to be believed."""
+    """The newest frame of one director, `age_s` old; `at` is when it came, by the panel's clock. `frame` is
+    None where there is none to be believed. `table` is what it shows of the kernel."""
 
     director: Director
     frame: Frame | None = None
     age_s: float | None = None
+    at: float | None = None
+    table: Table = field(default_factory=Table)
 
     @property
     def is_stale(self) -> bool:
         return self.age_s is None or self.age_s > STALE_AFTER_S
+
+    @property
+    def shows_kernel(self) -> bool:
+        """Whether `table` is what the kernel holds now."""
+        return self.frame is not None and not self.is_stale and not self.error
 
     @property
     def error(self) -> str:
@@ -57,6 +68,18 @@ class Live:
     directors: list[DirectorLive] = field(default_factory=list)
 
     @property
+    def counted(self) -> list[DirectorLive]:
+        """Whose numbers a page sums: the fresh ones, or, where there is none, what is left of all."""
+        fresh = [one for one in self.directors if not one.is_stale]
+        return fresh or [one for one in self.directors if one.frame]
+
+    @property
+    def left_out(self) -> list[Director]:
+        """Who is not in the sums, because its numbers are old or missing while others' are fresh."""
+        fresh = any(not one.is_stale for one in self.directors)
+        return [one.director for one in self.directors if fresh and one.is_stale]
+
+    @property
     def stamp(self) -> str:
         """Changes exactly when a page would look different: a poll that sends it back gets nothing new."""
         parts = [
@@ -67,14 +90,23 @@ class Live:
 
 
 def read(directors: Iterable[Director]) -> Live:
-    """One MGET for all; each frame is checked against its director's key."""
+    """One question for all; each frame is checked against its director's key."""
     directors = list(directors)
+    if not directors:
+        return Live(True)
     keys = [frame_key(director.name) for director in directors]
     try:
-        texts = client().mget(keys) if keys else []
+        # As one transaction, or the age of a frame could be that of the next one.
+        with client().pipeline(transaction=True) as asked:
+            asked.mget(keys)
+            for key in keys:
+                asked.pttl(key)
+            texts, *left_ms = asked.execute()
     except redis.RedisError:
         return Live(False, [DirectorLive(director) for director in directors])
-    return Live(True, [_believed(director, text) for director, text in zip(directors, texts, strict=True)])
+    now = time.time()
+    found = zip(directors, texts, left_ms, strict=True)
+    return Live(True, [_believed(director, text, left, now=now) for director, text, left in found])
 
 
 def redis_is_up() -> bool:
@@ -90,40 +122,58 @@ def client() -> redis.Redis:
     return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.5, socket_connect_timeout=0.5)
 
 
-def _believed(director: Director, text: bytes | str | None) -> DirectorLive:
+def _believed(director: Director, text: bytes | str | None, left_ms: int, *, now: float) -> DirectorLive:
     if text is None or not director.public_key:
         return DirectorLive(director)
     try:
         body = envelope.verify(envelope.parse(text), "frame", public=director.public_key)
         frame = Frame.from_body(body)
-    except envelope.Refused:
+        table = _table_in(frame)
+    except (envelope.Refused, ValueError):
         return DirectorLive(director)
-    if frame.director != director.name or not math.isfinite(frame.at) or not _is_readable(frame):
+    if frame.director != director.name or not has_sound_numbers(frame):
         return DirectorLive(director)
-    # A frame from the future is as little to be trusted as an old one: its clock is wrong.
-    return DirectorLive(director, frame, abs(time.time() - frame.at))
+    age_s = _age_s(director, frame, left_ms, now=now)
+    return (
+        DirectorLive(director) if age_s is None else DirectorLive(director, frame, age_s, now - age_s, table)
+    )
 
 
-def _is_readable(frame: Frame) -> bool:
-    """Whether the services of the frame have the fields that pages count on; an old or broken worker's
-    may not."""
-    try:
-        for service in frame.payload["services"]:
-            key_from_document(service)
-            str(service["scheduler"]), bool(service["owned"])
-            _has_numbers(service)
-            for part in service["backends"]:
-                endpoint(part["address"], int(part["port"])), int(part["weight"]), int(part["active"])
-                _has_numbers(part)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return False
-    return True
+def _age_s(director: Director, frame: Frame, left_ms: int, *, now: float) -> float | None:
+    """How long the frame lies in Redis, by Redis's own count of what is left of its life; None for one that
+    nobody should believe. Who can write to Redis can put an old frame there anew: one with a lower number
+    than was seen is none, and one that was seen gets older by the panel's clock."""
+    age_s = FRAME_LIFETIME_S - left_ms / 1000
+    if left_ms < 0 or age_s < 0 or frame.sequence < director.frame_sequence:
+        return None
+    if frame.sequence == director.frame_sequence and director.seen_at is not None:
+        return max(age_s, now - director.seen_at.timestamp())
+    return age_s
 
 
-def _has_numbers(counted: dict[str, Any]) -> None:
-    """An exception unless totals and rates, where given, are numbers."""
-    for name in RATE_NAMES:
-        int(counted.get("totals", {}).get(name, 0)), int(counted.get("rates", {}).get(name, 0.0))
+def _table_in(frame: Frame) -> Table:
+    """The services of the frame as a table; ValueError unless they also have the fields that pages count
+    on. An old or broken worker's may not."""
+    services = frame.payload.get("services")
+    table = from_document({"version": VERSION, "services": services})
+    for service in services or []:
+        if not isinstance(service.get("owned"), bool):
+            raise ValueError("A service is neither owned nor foreign.")
+        for counted in (service, *service["backends"]):
+            _refuse_odd_counters(counted)
+    return table
+
+
+def _refuse_odd_counters(counted: dict[str, Any]) -> None:
+    """ValueError unless all counters, where given, are numbers that can be summed and shown."""
+    numbers = [counted.get("active", 0), counted.get("inactive", 0)]
+    for group in (counted.get("totals", {}), counted.get("rates", {})):
+        if not isinstance(group, dict):
+            raise ValueError("Counters are not an object.")
+        numbers += [group.get(name, 0) for name in RATE_NAMES]
+    # NaN is in no interval.
+    if not all(isinstance(number, int | float) and 0 <= number < LARGEST_COUNTER for number in numbers):
+        raise ValueError("A counter is not a number.")
 
 
 def presence(one: DirectorLive, *, redis_is_up: bool) -> str:
@@ -163,10 +213,10 @@ class Row:
 
 
 def rows(answers: Live, *, only: str = "") -> list[Row]:
-    """The services of all directors, summed where several carry the same; `only` is one service's
+    """The services of the directors that count, summed where several carry the same; `only` is one service's
     `PROTOCOL address:port`."""
     found: dict[str, Row] = {}
-    for one in answers.directors:
+    for one in answers.counted:
         for service in one.services:
             key = service_label(service)
             if only and key != only:
@@ -183,7 +233,7 @@ def rows(answers: Live, *, only: str = "") -> list[Row]:
 def active_connections(one: DirectorLive) -> dict[tuple[str, str], int]:
     """Established connections by service label and backend endpoint."""
     return {
-        (service_label(service), endpoint(backend["address"], backend["port"])): int(backend["active"])
+        (service_label(service), endpoint(backend["address"], backend["port"])): int(backend.get("active", 0))
         for service in one.services
         for backend in service.get("backends", [])
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster import desired, live
-from cluster.ipvs.formats.document import VERSION, fingerprint, from_document, key_from_document
+from cluster.ipvs.formats.document import fingerprint, from_document, key_from_document
 from cluster.ipvs.formats.ipvsadm import command
 from cluster.ipvs.plan import Operation, Step, plan
 from cluster.ipvs.rules import table_problems
@@ -78,8 +78,11 @@ def reported_table(director: Director) -> Table:
 
 
 def has_drifted(one: live.DirectorLive) -> bool:
-    """The kernel holds something else than the last report said. Only a fresh frame can tell."""
-    if one.frame is None or one.is_stale or one.error or one.director.table is None:
+    """The kernel holds something else than the last report said. Only a frame that was made after that report
+    can tell."""
+    if one.frame is None or not one.shows_kernel or one.director.table is None:
+        return False
+    if one.frame.sequence < one.director.table_sequence:
         return False
     return bool(one.frame.payload.get("fingerprint") != fingerprint(reported_table(one.director)))
 
@@ -101,10 +104,9 @@ def _part(one: live.DirectorLive, table: Table, *, redis_is_up: bool) -> Directo
 def actual_table(one: live.DirectorLive) -> tuple[Table, frozenset[ServiceKey]]:
     """The kernel as the director last showed it, and which of it is ours: the fresh frame, which has all
     services, else the last report, which has ours alone."""
-    if one.frame is not None and not one.is_stale and not one.error:
-        table = from_document({"version": VERSION, "services": one.services})
+    if one.shows_kernel:
         owned = {key_from_document(service) for service in one.services if service["owned"]}
-        return table, frozenset(owned)
+        return one.table, frozenset(owned)
     return reported_table(one.director), frozenset(key_from_document(key) for key in one.director.owned)
 
 

@@ -34,7 +34,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
         return {}
     is_administrator = access.may(user, "administer")
     entries = [*NAVIGATION, *([PEOPLE] if is_administrator else [])]
-    waiting = Director.objects.filter(cluster=None).count() if is_administrator else 0
+    waiting = Director.objects.waiting().count() if is_administrator else 0
     shown = {
         "nav": [_entry(request, *entry, waiting=waiting) for entry in entries],
         "user_label": user.get_username(),

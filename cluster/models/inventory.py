@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Self
+
 from django.db import models
+from django.utils import timezone
 
 from cluster.ipvs.rules import SCHEDULERS
 from cluster.ipvs.state import endpoint
@@ -31,12 +35,30 @@ class Cluster(models.Model):
         return set(SCHEDULERS).intersection(*said)
 
 
+# Who waits to be added says so every 30 s; who stopped is not waiting any more.
+FORGET_WAITING_AFTER = timedelta(minutes=10)
+
+
+class Directors(models.QuerySet["Director"]):
+    def waiting(self) -> Self:
+        """Those that belong to no cluster and have announced themselves lately."""
+        return self.filter(cluster=None, announced_at__gte=timezone.now() - FORGET_WAITING_AFTER)
+
+    def gone(self) -> Self:
+        """Those that waited, never belonged to a cluster, and stopped. Who has an epoch is kept with it: it
+        may come back, and refuses orders of a lower one."""
+        return self.filter(cluster=None, epoch=0, announced_at__lt=timezone.now() - FORGET_WAITING_AFTER)
+
+
 class Director(models.Model):
     """A machine whose kernel balances. Without a cluster it has announced itself and waits to be added.
 
     `name` is the id in the director's own configuration and names its queue. `epoch` rises at each
     enrolment. `table` and `owned` are what it last reported of its kernel. `rival_key` is another key that
-    was announced under its name since it was last heard."""
+    was announced under its name since it was last heard.
+
+    It numbers all that it says: `sequence` is its newest report's, `table_sequence` that of the report that
+    `table` is from, `frame_sequence` that of the newest frame the sweep has seen, which came at `seen_at`."""
 
     name = models.SlugField(max_length=32, unique=True)
     cluster = models.ForeignKey(Cluster, models.SET_NULL, null=True, blank=True, related_name="directors")
@@ -48,10 +70,14 @@ class Director(models.Model):
     seen_at = models.DateTimeField(null=True)
     facts = models.JSONField(default=dict)
     sequence = models.BigIntegerField(default=0)
+    table_sequence = models.BigIntegerField(default=0)
+    frame_sequence = models.BigIntegerField(default=0)
     table = models.JSONField(null=True)
     owned = models.JSONField(default=list)
     applied_revision = models.PositiveIntegerField(default=0)
     applied_at = models.DateTimeField(null=True)
+
+    objects = Directors.as_manager()
 
     class Meta:
         ordering = ["name"]
@@ -69,7 +95,7 @@ class Director(models.Model):
 
     @property
     def clock_is_off(self) -> bool:
-        """Its frames look old, or come from the future, because its clock differs from the panel's."""
+        """By more than a message takes on its way."""
         return abs(float(self.facts.get("clock_offset_s", 0))) > 4
 
     @property

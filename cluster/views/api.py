@@ -48,7 +48,8 @@ def api_clusters(request: HttpRequest) -> HttpResponse:
 
 @with_token
 def api_cluster_live(request: HttpRequest, pk: int) -> HttpResponse:
-    """The live table of one cluster, summed over its directors; `age_s` is the oldest director's."""
+    """The live table of one cluster, summed over the directors whose numbers are fresh; over all where none
+    is."""
     cluster = access.visible_clusters(request.user).filter(pk=pk).first()
     if cluster is None:
         return JsonResponse({"error": "There is no such cluster for this token."}, status=404)

@@ -36,7 +36,7 @@ def director_table(request: OperatorRequest) -> HttpResponse:
 def _directors(request: OperatorRequest) -> dict[str, object]:
     mine = Director.objects.filter(cluster__in=access.visible_clusters(request.user))
     is_administrator = access.may(request.user, "administer")
-    waiting = Director.objects.filter(cluster=None) if is_administrator else []
+    waiting = Director.objects.waiting() if is_administrator else []
     states = director_states(list(mine.select_related("cluster")))
     return {"states": states, "waiting": waiting, "is_administrator": is_administrator}
 

@@ -44,17 +44,25 @@ def live_context(
     """What templates/cluster/_live_table.html needs, for all directors of the cluster or for one, and for
     all services or for one."""
     answers = live.read([director] if director else cluster.directors.all())
-    heard = [one for one in answers.directors if one.frame]
     chosen = {"director": director.pk if director else "", "service": service.pk if service else ""}
     names = {str(row): row for row in cluster.services.prefetch_related("backends")}
     return {
         "live_url": reverse("live-table", args=[cluster.pk]) + "?" + urlencode(chosen),
         "live_stamp": answers.stamp,
         "live_rows": live.rows(answers, only=str(service) if service else ""),
-        "live_at": min((one.frame.at for one in heard if one.frame), default=None),
-        "live_is_stale": any(one.is_stale for one in answers.directors) or not answers.directors,
+        "live_at": min((one.at for one in answers.counted if one.at), default=None),
+        "live_is_stale": all(one.is_stale for one in answers.directors),
+        "live_left_out": _without(answers.left_out),
         "live_redis_is_up": answers.redis_is_up,
         "live_directors": answers.directors,
         "live_services": names,
         "live_stale_after": live.STALE_AFTER_S,
     }
+
+
+def _without(left_out: list[Director]) -> str:
+    if not left_out:
+        return ""
+    names = " and ".join(director.name for director in left_out)
+    verb, pronoun = ("is", "it") if len(left_out) == 1 else ("are", "them")
+    return f"{names} {verb} not heard: these numbers are without {pronoun}."

@@ -29,19 +29,40 @@ ANN = Actor("ann", "192.0.2.1", "request-1")
 
 
 class FakeRedis:
-    """Keeps what frames were set; `is_up = False` makes every call fail as a dead Redis does."""
+    """Keeps what frames were set, and how long ago; `is_up = False` makes every call fail as a dead Redis
+    does. It is its own pipeline."""
 
     def __init__(self) -> None:
         self.is_up = True
         self.values: dict[str, str] = {}
+        self.ages_s: dict[str, float] = {}
+        self.asked: list[Any] = []
 
     def ping(self) -> bool:
         self._refuse_when_down()
         return True
 
-    def mget(self, keys: list[str]) -> list[str | None]:
+    def pipeline(self, *, transaction: bool) -> FakeRedis:
+        assert transaction
+        self.asked = []
+        return self
+
+    def __enter__(self) -> FakeRedis:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.asked = []
+
+    def mget(self, keys: list[str]) -> None:
+        self.asked.append([self.values.get(key) for key in keys])
+
+    def pttl(self, key: str) -> None:
+        left_s = live.FRAME_LIFETIME_S - self.ages_s.get(key, 0.0)
+        self.asked.append(int(left_s * 1000) if key in self.values else -2)
+
+    def execute(self) -> list[Any]:
         self._refuse_when_down()
-        return [self.values.get(key) for key in keys]
+        return self.asked
 
     def _refuse_when_down(self) -> None:
         if not self.is_up:
@@ -93,11 +114,13 @@ class TalkingDirector:
             payload |= {"table": table, "owned": owned}
         jobs.take(self.signed(Event.FINISHED, run, payload=payload | said))
 
-    def frame(self, *, age_s: float = 0.0, **payload: Any) -> None:
+    def frame(self, *, age_s: float = 0.0, clock_off_s: float = 0.0, **payload: Any) -> None:
+        """Put a frame into Redis, `age_s` ago."""
         said = {"services": [], "fingerprint": "", "revision": 0, "error": ""} | payload
         self.sequence += 1
-        frame = Frame(self.name, "", self.sequence, time.time() - age_s, 2.0, said)
+        frame = Frame(self.name, "", self.sequence, time.time() - age_s + clock_off_s, 2.0, said)
         self.redis.values[frame_key(self.name)] = json.dumps(self.key.sign("frame", frame.to_body()))
+        self.redis.ages_s[frame_key(self.name)] = age_s
 
 
 @pytest.fixture(autouse=True)

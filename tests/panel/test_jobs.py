@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from datetime import timedelta
@@ -17,8 +16,8 @@ from cluster import jobs
 from cluster.actions.directors import enrol_director, raise_epochs
 from cluster.actions.problems import Rejected
 from cluster.models import AuditEntry, Backend, Cluster, Director, Job, Run
-from cluster.wire.envelope import _signed_bytes, verify
-from cluster.wire.messages import Event, Order
+from cluster.wire.envelope import verify
+from cluster.wire.messages import Event, Frame, Order
 from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft
 
 Sent = list[dict[str, Any]]
@@ -265,14 +264,15 @@ def test_numbers_that_are_none_stop_neither_sweep_nor_page(
 ) -> None:
     key = {"protocol": "tcp", "address": "192.0.2.1", "port": 80, "scheduler": "rr", "owned": True}
     part = {"address": "192.0.2.2", "port": 80, "forwarding": "masquerade", "weight": 1, "active": 0}
-    for odd in (part | {"active": float("inf")}, part | {"rates": 5}):
-        text = json.dumps({"services": [key | {"backends": [odd]}]})
-        frame = {"director": "director1", "cluster": "", "sequence": 1, "at": time.time(), "period_s": 2.0}
-        body = json.dumps(frame)[:-1] + f', "payload": {text}}}'
-        signed = talker.key.sign("frame", {})
-        signature = talker.key._private.sign(_signed_bytes("frame", body))
-        signed |= {"body": body, "signature": base64.b64encode(signature).decode()}
-        redis.values["live:director1"] = json.dumps(signed)
+    for odd in (
+        part | {"active": float("inf")},
+        part | {"inactive": "many"},
+        part | {"totals": {"connections": 10**400}},
+        part | {"rates": {"connections": float("nan")}},
+        part | {"rates": 5},
+    ):
+        frame = Frame("director1", "", 99, time.time(), 2.0, {"services": [key | {"backends": [odd]}]})
+        redis.values["live:director1"] = json.dumps(talker.genuine("frame", frame.to_body()))
         jobs.sweep()
         assert ann.get(reverse("overview")).status_code == 200
         assert ann.get(reverse("live", args=[director.cluster_id])).status_code == 200

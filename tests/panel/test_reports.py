@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from cluster import jobs
-from cluster.models import AuditEntry, Director, Run
+from cluster.actions.directors import enrol_director, release_director
+from cluster.models import AuditEntry, Cluster, Director, Run
 from cluster.wire.messages import Event, Report
-from tests.panel.conftest import FakeRedis, TalkingDirector
+from tests.panel.conftest import ANN, FakeRedis, TalkingDirector
 
 PAGES = ["overview", "cluster-list", "director-list", "job-list", "audit-list"]
 
@@ -133,3 +136,33 @@ def test_an_old_hello_does_not_clear_the_warning_about_a_rival(
     jobs.take(old)
     director.refresh_from_db()
     assert director.rival_key
+
+
+def test_a_released_director_keeps_its_epoch_and_leaves_the_list_of_those_that_wait(
+    ann: Client, web: Cluster, director: Director, talker: TalkingDirector
+) -> None:
+    Director.objects.update(epoch=2**40)
+    director.refresh_from_db()
+    release_director(director, by=ANN)
+    assert "director1" in ann.get(reverse("director-list")).content.decode()
+    Director.objects.update(announced_at=timezone.now() - timedelta(minutes=11))
+    jobs.sweep()
+    for name in ("director-list", "overview"):
+        assert "director1" not in ann.get(reverse(name)).content.decode()
+    talker.hello()
+    back = Director.objects.get()
+    assert "director1" in ann.get(reverse("director-list")).content.decode()
+    enrol_director(back, web, seen_fingerprint=back.fingerprint, by=ANN)
+    back.refresh_from_db()
+    assert back.epoch > 2**40, "it would refuse a lower one"
+
+
+def test_directors_released_long_ago_do_not_keep_new_ones_out(director: Director, redis: FakeRedis) -> None:
+    release_director(director, by=ANN)
+    for number in range(jobs.MOST_WAITING):
+        Director.objects.create(
+            name=f"old{number}", public_key=director.public_key, epoch=1, announced_at=director.enrolled_at
+        )
+    Director.objects.update(announced_at=timezone.now() - timedelta(days=1))
+    TalkingDirector("fresh", redis).hello()
+    assert Director.objects.filter(name="fresh").exists()

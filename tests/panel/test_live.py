@@ -1,0 +1,195 @@
+"""Who is there is judged without the director's clock, and dead numbers are in no sum."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from cluster import jobs, live
+from cluster.actions.directors import enrol_director
+from cluster.director import watch
+from cluster.models import Cluster, Director, Run
+from cluster.overview import cluster_state, director_states
+from cluster.review import reported_table
+from cluster.wire.messages import Event
+from tests.panel.conftest import ANN, FakeRedis, TalkingDirector
+
+WEB: dict[str, Any] = {
+    "protocol": "tcp",
+    "address": "192.168.50.10",
+    "port": 80,
+    "scheduler": "rr",
+    "owned": True,
+    "backends": [],
+}
+KEY = "live:director1"
+
+
+def _one(director: Director) -> live.DirectorLive:
+    return live.read([Director.objects.get(pk=director.pk)]).directors[0]
+
+
+def _presence(director: Director) -> str:
+    return director_states([Director.objects.get(pk=director.pk)])[0].presence
+
+
+@pytest.fixture
+def second(web: Cluster, director: Director, redis: FakeRedis) -> TalkingDirector:
+    """director2, in the same cluster."""
+    talker = TalkingDirector("director2", redis)
+    talker.hello()
+    row = Director.objects.get(name="director2")
+    enrol_director(row, web, seen_fingerprint=row.fingerprint, by=ANN)
+    return talker
+
+
+def test_panel_and_director_agree_how_long_a_frame_lives() -> None:
+    assert live.FRAME_LIFETIME_S == watch.FRAME_LIFETIME_S and live.PERIOD_S == watch.PERIOD_S
+
+
+@pytest.mark.parametrize("clock_off_s", [-3600.0, -30.0, 30.0, 3600.0])
+def test_a_wrong_clock_makes_no_healthy_director_look_away(
+    ann: Client, director: Director, talker: TalkingDirector, clock_off_s: float
+) -> None:
+    talker.frame(clock_off_s=clock_off_s)
+    assert _presence(director) == "online"
+    at = ann.get(reverse("live", args=[director.cluster_id])).context["live_at"]
+    assert abs(at - time.time()) < 5, "the page counts the age from here"
+    jobs.sweep()
+    seen_at = Director.objects.get().seen_at
+    assert seen_at is not None and abs(seen_at.timestamp() - time.time()) < 5
+    payload = {"public_key": talker.key.public}
+    jobs.take(talker.signed(Event.HELLO, at=time.time() + clock_off_s, payload=payload))
+    assert "Its clock is wrong." in ann.get(reverse("director-detail", args=[director.pk])).content.decode()
+
+
+def test_a_director_that_stopped_is_away_after_three_periods(
+    director: Director, talker: TalkingDirector
+) -> None:
+    talker.frame(age_s=5.9)
+    assert _presence(director) == "online"
+    talker.frame(age_s=6.1)
+    assert _presence(director) == "away"
+    assert _one(director).frame is not None, "its last numbers stay, with their age"
+
+
+def test_an_old_frame_that_is_put_there_again_is_no_sign_of_life(
+    director: Director, talker: TalkingDirector, redis: FakeRedis
+) -> None:
+    talker.frame()
+    old = redis.values[KEY]
+    talker.frame()
+    jobs.sweep()
+    redis.values[KEY] = old
+    assert _presence(director) == "away" and _one(director).frame is None
+
+
+def test_the_last_frame_that_is_put_there_again_and_again_grows_old(
+    director: Director, talker: TalkingDirector, redis: FakeRedis
+) -> None:
+    talker.frame()
+    jobs.sweep()
+    assert _presence(director) == "online"
+    Director.objects.update(seen_at=timezone.now() - timedelta(seconds=60))
+    jobs.sweep()
+    assert _presence(director) == "away", "Redis says it is new, and we know better"
+    talker.frame()
+    assert _presence(director) == "online"
+
+
+@pytest.mark.parametrize("age_s", [-10.0, 4000.0])
+def test_a_frame_with_another_lifetime_than_a_director_gives_is_not_believed(
+    director: Director, talker: TalkingDirector, redis: FakeRedis, age_s: float
+) -> None:
+    redis.ages_s[KEY] = age_s
+    assert _one(director).frame is None and _presence(director) == "away"
+
+
+def test_a_frame_from_before_the_director_was_enrolled_with_a_new_key_sets_no_limit(
+    web: Cluster, talker: TalkingDirector, redis: FakeRedis
+) -> None:
+    Director.objects.update(frame_sequence=10**6, sequence=10**6)
+    again = TalkingDirector("director1", redis)
+    again.hello()
+    row = Director.objects.get()
+    enrol_director(row, web, seen_fingerprint=row.fingerprint, by=ANN)
+    again.frame()
+    assert _presence(row) == "online"
+
+
+def test_sums_leave_out_directors_that_are_not_heard_and_say_so(
+    vera: Client, director: Director, talker: TalkingDirector, second: TalkingDirector
+) -> None:
+    talker.frame(services=[WEB | {"totals": {"connections": 100}}])
+    second.frame(services=[WEB | {"totals": {"connections": 7000}}], age_s=15)
+    url = reverse("live-table", args=[director.cluster_id])
+    answer = vera.get(url)
+    page = re.sub(r"\s+", " ", answer.content.decode())
+    assert answer.context["live_rows"][0].totals["connections"] == 100
+    assert "director2 is not heard: these numbers are without it." in page
+    assert not answer.context["live_is_stale"]
+    second.frame(services=[WEB | {"totals": {"connections": 7000}}])
+    answer = vera.get(url)
+    assert answer.context["live_rows"][0].totals["connections"] == 7100
+    assert "not heard" not in answer.content.decode()
+
+
+def test_with_nobody_heard_the_last_numbers_stay_and_are_grey(
+    vera: Client, director: Director, talker: TalkingDirector, second: TalkingDirector
+) -> None:
+    talker.frame(services=[WEB | {"totals": {"connections": 100}}], age_s=20)
+    second.frame(services=[WEB | {"totals": {"connections": 7000}}], age_s=15)
+    answer = vera.get(reverse("live-table", args=[director.cluster_id]))
+    assert answer.context["live_rows"][0].totals["connections"] == 7100
+    assert answer.context["live_is_stale"] and answer.context["live_left_out"] == ""
+    assert abs(time.time() - 20 - answer.context["live_at"]) < 5, "the older one's age counts"
+
+
+def test_a_frame_from_before_the_report_is_no_drift(
+    run: Run, director: Director, talker: TalkingDirector, redis: FakeRedis
+) -> None:
+    talker.frame(fingerprint="before the apply")
+    talker.finish(run)
+    cluster = Cluster.objects.get(pk=director.cluster_id)
+    assert cluster_state(cluster).status == "in sync"
+    talker.hello()
+    talker.frame(fingerprint="changed from outside")
+    assert cluster_state(cluster).status == "drift"
+    talker.hello()
+    assert cluster_state(cluster).status == "drift", "a hello says nothing of the table"
+
+
+def test_a_service_that_is_named_twice_in_a_frame_makes_it_no_frame(
+    ann: Client, director: Director, talker: TalkingDirector
+) -> None:
+    talker.frame(services=[WEB, WEB])
+    assert _one(director).frame is None
+    for name in ("director-adopt", "director-detail"):
+        assert ann.get(reverse(name, args=[director.pk])).status_code == 200
+
+
+@pytest.mark.parametrize("odd", [{"at": float("nan")}, {"at": 10**400}, {"sequence": 10**30}])
+def test_a_frame_with_impossible_numbers_is_none(
+    ann: Client, director: Director, talker: TalkingDirector, redis: FakeRedis, odd: dict[str, Any]
+) -> None:
+    body = json.loads(json.loads(redis.values[KEY])["body"]) | odd
+    redis.values[KEY] = json.dumps(talker.genuine("frame", body))
+    assert _one(director).frame is None
+    jobs.sweep()
+    assert ann.get(reverse("overview")).status_code == 200
+
+
+def test_the_table_of_a_frame_is_what_the_review_plans_on(
+    director: Director, talker: TalkingDirector
+) -> None:
+    talker.frame(services=[WEB])
+    assert [str(key) for key in _one(director).table.keys] == ["TCP 192.168.50.10:80"]
+    assert len(reported_table(Director.objects.get())) == 0
