@@ -194,6 +194,8 @@ def test_a_json_table_that_cannot_be_is_refused_in_words_and_nothing_is_written(
     looked = otto.post(url, typed)
     taken = otto.post(url, typed | {"seen": looked.context["seen"], "take": "1"})
     assert taken.status_code == 200 and said in _text(taken)
+    assert "Nothing is taken while there are errors" in _text(taken) or taken.context["form"].errors
+    assert taken.context["form"].errors or "the draft says all this already" not in _text(taken)
     assert not VirtualService.objects.exists()
 
 

@@ -148,7 +148,9 @@ def test_a_released_director_keeps_its_epoch_and_leaves_the_list_of_those_that_w
     Director.objects.update(announced_at=timezone.now() - timedelta(minutes=11))
     jobs.sweep()
     for name in ("director-list", "overview"):
-        assert "director1" not in ann.get(reverse(name)).content.decode()
+        page = ann.get(reverse(name))
+        assert "director1" not in page.content.decode()
+        assert [entry["count"] for entry in page.context["shell"]["nav"]] == [0] * 7
     talker.hello()
     back = Director.objects.get()
     assert "director1" in ann.get(reverse("director-list")).content.decode()
