@@ -64,14 +64,11 @@ def _tunnel(backend: Backend) -> state.Tunnel | None:
 
 
 def service_columns(service: state.Service) -> dict[str, Any]:
-    """The columns that hold this service, without its name. ValueError, with a sentence, where none can."""
+    """The columns that hold this service, which no rule forbids, without its name. ValueError, with a
+    sentence, where none can."""
     key, held = service.key, service.persistence
-    if key.protocol.word not in dict(VirtualService.PROTOCOLS):
-        raise ValueError(f"{key}: the panel does not know the protocol {key.protocol.word}.")
     if int(service.flags) & ~KNOWN_FLAGS:
         raise ValueError(f"{key}: the panel does not know all of its flags, {int(service.flags):#x}.")
-    if held is not None and held.timeout_s > LARGEST_COLUMN:
-        raise ValueError(f"{key}: it is persistent for longer than {LARGEST_COLUMN} seconds.")
     prefix = None
     if held is not None and key.family == 6:
         prefix = held.netmask if held.netmask != 128 else None
@@ -93,14 +90,9 @@ def service_columns(service: state.Service) -> dict[str, Any]:
 
 
 def backend_columns(backend: state.Backend) -> dict[str, Any]:
-    """The columns that hold this backend, without its name. ValueError, with a sentence, where none can."""
-    if backend.forwarding.word not in dict(Backend.FORWARDINGS):
-        raise ValueError(f"{backend.key}: the panel does not know the forwarding {backend.forwarding.word}.")
+    """The columns that hold this backend, which no rule forbids, without its name. ValueError, with a
+    sentence, where none can."""
     tunnel = backend.tunnel or state.Tunnel()
-    if tunnel.kind.word not in dict(Backend.TUNNELS):
-        raise ValueError(f"{backend.key}: the panel does not know the tunnel {tunnel.kind.word}.")
-    if tunnel.flags not in dict(Backend.CHECKSUMS):
-        raise ValueError(f"{backend.key}: the panel does not know the tunnel's flags, {tunnel.flags}.")
     if max(backend.upper, backend.lower) > LARGEST_COLUMN:
         raise ValueError(f"{backend.key}: it has a threshold above {LARGEST_COLUMN}.")
     return {

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from django.db import transaction
 
 from cluster import audit, desired
-from cluster.actions.problems import Rejected, judged_again, save_if_unchanged, values
+from cluster.actions.problems import Rejected, lock_cluster, save_if_unchanged, values
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem, backend_problems
 from cluster.models import Backend, VirtualService
@@ -35,11 +35,13 @@ NAMES = tuple(field.name for field in fields(BackendFields))
 @transaction.atomic
 def add_backend(service: VirtualService, said: BackendFields, *, by: Actor) -> Backend:
     """Add a backend to the draft. Rejected where a rule or another backend of the service forbids it."""
+    lock_cluster(service.cluster)
+    if not VirtualService.objects.filter(pk=service.pk).exists():
+        raise Rejected(Problem("", f"Somebody has removed {service} meanwhile. Nothing was added."))
     backend = Backend(service=service, **asdict(said))
     _judge(backend)
     backend.changed_by = by.name
-    with judged_again(lambda: _judge(backend)):
-        backend.save()
+    backend.save()
     audit.record(
         "backend.add", _target(backend), by=by, cluster=service.cluster, after=values(backend, NAMES)
     )
@@ -49,12 +51,12 @@ def add_backend(service: VirtualService, said: BackendFields, *, by: Actor) -> B
 @transaction.atomic
 def edit_backend(backend: Backend, said: BackendFields, *, seen_version: int, by: Actor) -> None:
     """Change a backend of the draft."""
+    lock_cluster(backend.service.cluster)
     before = values(backend, NAMES)
     for name, value in asdict(said).items():
         setattr(backend, name, value)
     _judge(backend)
-    with judged_again(lambda: _judge(backend)):
-        save_if_unchanged(backend, seen_version=seen_version, names=NAMES, by=by.name)
+    save_if_unchanged(backend, seen_version=seen_version, names=NAMES, by=by.name)
     _record_edit("backend.edit", backend, before, by)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import transaction
 
 from cluster import audit, desired
-from cluster.actions.problems import Rejected
+from cluster.actions.problems import Rejected, lock_cluster
 from cluster.audit import Actor
 from cluster.ipvs.formats.document import fingerprint
 from cluster.ipvs.formats.ipvsadm import save
@@ -32,7 +32,7 @@ def import_table(
     `seen` is the fingerprint of the draft that the operator compared with. Rejected where the draft is
     another one now, where a rule forbids a service, and where the panel cannot hold one; then nothing is
     written."""
-    cluster = Cluster.objects.select_for_update().get(pk=cluster.pk)
+    cluster = lock_cluster(cluster)
     before = desired.draft_table(cluster)
     if fingerprint(before) != seen:
         raise Rejected(Problem("", "The draft has changed since you looked. Look at the changes again."))

@@ -27,9 +27,9 @@ def values(row: models.Model, names: Sequence[str]) -> dict[str, Any]:
 
 
 def lock_cluster(cluster: Cluster) -> Cluster:
-    """The cluster as it is now, locked until the transaction ends. Whoever makes or sends a revision takes
-    turns here, and reads the newest one only afterwards. Rejected where the cluster is gone."""
-    # "No key": services may still be added meanwhile, which only refer to the row.
+    """The cluster as it is now, locked until the transaction ends. Whoever adds to the draft or removes from
+    it, and whoever makes or sends a revision, takes turns here and reads only afterwards. Rejected where the
+    cluster is gone."""
     locked = Cluster.objects.select_for_update(no_key=True).filter(pk=cluster.pk).first()
     if locked is None:
         raise Rejected(Problem("", f"Somebody has removed {cluster} meanwhile. Nothing was done."))

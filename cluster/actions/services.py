@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from django.db import transaction
 
 from cluster import audit, desired
-from cluster.actions.problems import Rejected, judged_again, save_if_unchanged, values
+from cluster.actions.problems import Rejected, lock_cluster, save_if_unchanged, values
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem, backend_problems, service_problems
 from cluster.models import Cluster, VirtualService
@@ -35,11 +35,10 @@ NAMES = tuple(field.name for field in fields(ServiceFields))
 @transaction.atomic
 def add_service(cluster: Cluster, said: ServiceFields, *, by: Actor) -> VirtualService:
     """Add a service to the draft. Rejected where a rule or another service of the cluster forbids it."""
-    service = VirtualService(cluster=cluster, **asdict(said))
+    service = VirtualService(cluster=lock_cluster(cluster), **asdict(said))
     _judge(service)
     service.changed_by = by.name
-    with judged_again(lambda: _judge(service)):
-        service.save()
+    service.save()
     audit.record("service.add", service, by=by, cluster=cluster, after=values(service, NAMES))
     return service
 
@@ -47,13 +46,13 @@ def add_service(cluster: Cluster, said: ServiceFields, *, by: Actor) -> VirtualS
 @transaction.atomic
 def edit_service(service: VirtualService, said: ServiceFields, *, seen_version: int, by: Actor) -> None:
     """Change a service of the draft; its backends have to fit the new address and port as well."""
+    lock_cluster(service.cluster)
     before = values(service, NAMES)
     for name, value in asdict(said).items():
         setattr(service, name, value)
     _judge(service)
     _judge_backends(service)
-    with judged_again(lambda: _judge(service)):
-        save_if_unchanged(service, seen_version=seen_version, names=NAMES, by=by.name)
+    save_if_unchanged(service, seen_version=seen_version, names=NAMES, by=by.name)
     audit.record(
         "service.edit", service, by=by, cluster=service.cluster, before=before, after=values(service, NAMES)
     )
@@ -62,6 +61,7 @@ def edit_service(service: VirtualService, said: ServiceFields, *, seen_version: 
 @transaction.atomic
 def remove_service(service: VirtualService, *, by: Actor) -> None:
     """Remove a service and its backends from the draft."""
+    lock_cluster(service.cluster)
     before = values(service, NAMES) | {"backends": [str(backend) for backend in service.backends.all()]}
     service.delete()
     audit.record("service.remove", service, by=by, cluster=service.cluster, before=before)

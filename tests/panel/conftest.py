@@ -100,7 +100,7 @@ class TalkingDirector:
         """Signed by its key but not written by our code: with NaN, lone surrogates, whatever JSON can say."""
         text = json.dumps(body)
         signature = self.key._private.sign(_signed_bytes(kind, text))
-        return {"body": text, "signature": base64.b64encode(signature).decode()}
+        return self.key.sign(kind, {}) | {"body": text, "signature": base64.b64encode(signature).decode()}
 
     def finish(self, run: Run, outcome: str = "applied", **said: Any) -> None:
         """Say that a run ended; by default as a kernel that now holds the revision."""

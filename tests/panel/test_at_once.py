@@ -13,9 +13,12 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from cluster import audit
-from cluster.actions import backends, changes, clusters, directors, people, services
+from cluster.actions import backends, changes, clusters, directors, imports, people, services
 from cluster.actions.problems import Rejected
 from cluster.audit import Actor
+from cluster.desired import draft_table
+from cluster.ipvs.formats.document import fingerprint
+from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
 from cluster.models import AuditHead, Backend, Cluster, Director, Job, Role, RoleBinding, Run, VirtualService
 from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft
 
@@ -297,6 +300,28 @@ def test_of_two_who_add_the_same_at_once_one_is_told_at_the_field(
         other = Other(move.get(what, lambda: first(OTTO)))
         other.until_it_waits()
     assert _refused(other.outcome(), "already") == field
+
+
+def test_a_backend_added_while_its_service_is_removed_is_refused_in_words(service: VirtualService) -> None:
+    backend = backends.BackendFields("192.0.2.11", 80)
+    with transaction.atomic():
+        services.remove_service(VirtualService.objects.get(pk=service.pk), by=ANN)
+        late = Other(lambda: backends.add_backend(service, backend, by=OTTO))
+        late.until_it_waits()
+    _refused(late.outcome(), "Somebody has removed")
+    assert not Backend.objects.exists()
+
+
+def test_a_service_added_beside_an_import_of_the_same_is_refused_at_the_field(web: Cluster) -> None:
+    found = Table((Service(ServiceKey(Protocol.TCP, "192.0.2.9", 80)),))
+    seen = fingerprint(draft_table(web))
+    said = services.ServiceFields("tcp", "192.0.2.9", 80)
+    with transaction.atomic():
+        imports.import_table(web, found, replace=False, seen=seen, source="a file", by=ANN)
+        late = Other(lambda: services.add_service(web, said, by=OTTO))
+        late.until_it_waits()
+    _refused(late.outcome(), "already")
+    assert VirtualService.objects.count() == 1
 
 
 def test_a_cluster_renamed_to_a_name_that_somebody_gives_at_once_is_refused(web: Cluster) -> None:

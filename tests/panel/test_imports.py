@@ -171,7 +171,7 @@ PART = {"address": "192.0.2.2", "port": 80, "forwarding": "masquerade", "weight"
         ([ONE | {"backends": [PART | {"upper": 2**32 - 1}]}], "it has a threshold above 2147483647."),
         (
             [ONE | {"backends": [], "persistence": {"timeout_s": 2**32 - 1, "netmask": 1, "engine": ""}}],
-            "it is persistent for longer than 2147483647 seconds.",
+            "Persistence lasts from 1 to 2678400 seconds",
         ),
         (
             [
@@ -182,7 +182,7 @@ PART = {"address": "192.0.2.2", "port": 80, "forwarding": "masquerade", "weight"
                     ]
                 }
             ],
-            "the panel does not know the tunnel's flags, 9.",
+            "A tunnel has no checksum, a checksum, or remote checksum offload.",
         ),
     ],
 )
