@@ -10,6 +10,7 @@ import errno as numbers
 from dataclasses import dataclass
 
 from cluster.ipvs.plan import Operation
+from cluster.ipvs.settings import SettingOperation
 
 _OF_SERVICES = (Operation.ADD_SERVICE, Operation.SET_SERVICE)
 _MISSING = "{subject} is not in the kernel any more: somebody removed it meanwhile."
@@ -25,9 +26,9 @@ class Explanation:
     detail: str
 
 
-def explain(errno: int, operation: Operation | None, *, subject: str) -> Explanation:
+def explain(errno: int, operation: Operation | SettingOperation | None, *, subject: str) -> Explanation:
     """Say what the kernel meant by `errno`, as full sentences. `operation` is None for a read. `subject`
-    names the thing, such as `backend 10.0.0.7:80 of TCP 192.0.2.1:80`."""
+    names the thing, such as `backend 10.0.0.7:80 of TCP 192.0.2.1:80` or `the master sync daemon`."""
     happened, remedy = _of_operation(errno, operation) or _of_any(errno, operation)
     sentence = happened.format(subject=subject)
     return Explanation(sentence[0].upper() + sentence[1:], remedy, name_of(errno))
@@ -48,9 +49,11 @@ def means_table_moved(errno: int, operation: Operation) -> bool:
     return errno in (numbers.EEXIST, numbers.ENOENT, numbers.ESRCH)
 
 
-def _of_operation(errno: int, operation: Operation | None) -> tuple[str, str] | None:
+def _of_operation(errno: int, operation: Operation | SettingOperation | None) -> tuple[str, str] | None:
     if operation is None:
         return None
+    if isinstance(operation, SettingOperation):
+        return _OF_SETTINGS.get((operation, errno))
     if errno == numbers.EEXIST:
         return "{subject} exists in the kernel already: somebody added it meanwhile.", _AGAIN
     if errno == numbers.ESRCH:
@@ -94,7 +97,45 @@ def _invalid(operation: Operation) -> tuple[str, str]:
     )
 
 
-def _of_any(errno: int, operation: Operation | None) -> tuple[str, str]:
+_OF_SETTINGS = {
+    (SettingOperation.SET_TIMEOUTS, numbers.EINVAL): (
+        "The kernel refused {subject}: one is negative or too long.",
+        "Give whole seconds from 1 to 2147483 (24 days); 0 leaves a timeout as it is.",
+    ),
+    (SettingOperation.START_DAEMON, numbers.EEXIST): (
+        "{subject} was not started: one of its role runs already, maybe on another interface.",
+        "Stop that one first, or leave it if its interface, id and group are the wanted ones.",
+    ),
+    (SettingOperation.START_DAEMON, numbers.EINVAL): (
+        "The kernel refused to start {subject}: its group is no multicast address, its interface's name is"
+        " longer than 15 letters, or a backend has another address family than its service.",
+        "Use a group such as 224.0.0.81 and an existing interface. Backends of the other family and sync"
+        " daemons exclude each other: keep one of them.",
+    ),
+    (SettingOperation.START_DAEMON, numbers.ENODEV): (
+        "The kernel refused to start {subject}: the network interface does not exist there.",
+        "Name an interface that the director has.",
+    ),
+    (SettingOperation.START_DAEMON, numbers.ENETUNREACH): (
+        "The kernel refused to start {subject}: its interface has no way to the multicast group.",
+        "Set the interface up and give it an address of the group's family, or choose another interface.",
+    ),
+    (SettingOperation.STOP_DAEMON, numbers.ESRCH): (
+        "{subject} was not stopped: it does not run.",
+        "Nothing is left to do; the director's page shows what runs.",
+    ),
+    (SettingOperation.STOP_DAEMON, numbers.EINVAL): (
+        "The kernel refused to stop {subject}: it is neither master nor backup.",
+        "Say which of the two is to be stopped.",
+    ),
+    (SettingOperation.ZERO, numbers.ESRCH): (
+        "The counters of {subject} were not set to zero: it is not in the kernel.",
+        "Look at the director's table; somebody may have removed the service.",
+    ),
+}
+
+
+def _of_any(errno: int, operation: Operation | SettingOperation | None) -> tuple[str, str]:
     what = "read" if operation is None else "change"
     known = {
         numbers.EPERM: (

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.ipvs.plan import Operation, Step
+from cluster.ipvs.settings import Settings, SyncDaemon, SyncRole, Timeouts
 from cluster.ipvs.state import ServiceKey, Table
 from cluster.ipvs.stats import Reading
 
@@ -91,6 +92,25 @@ class Kernel(Protocol):
     def rehearse(self, table: Table) -> list[Answer]:
         """Load the whole table where nobody is, read it back and throw it away: the steps that were refused.
         CannotRehearse where there is no such place."""
+
+    def read_settings(self) -> Settings:
+        """What there is beside the table, or a KernelError."""
+
+    def set_timeouts(self, timeouts: Timeouts) -> None:
+        """Those that are not 0 get a new value; KernelRefused for a negative one, and then none has."""
+
+    def start_daemon(self, daemon: SyncDaemon) -> None:
+        """Start a sync daemon. KernelRefused with EEXIST where one of the role runs already, ENODEV without
+        the interface, EINVAL while a backend has another family than its service. After NoAnswer, read the
+        settings before asking again: it may run."""
+
+    def stop_daemon(self, role: SyncRole) -> None:
+        """Stop a sync daemon. KernelRefused with ESRCH where none of the role runs. After NoAnswer, read the
+        settings before asking again: a kernel was seen to stop it and not to say so."""
+
+    def zero(self, key: ServiceKey | None = None) -> None:
+        """Set the counters of one service to 0, or without a key those of all; connections stay.
+        KernelRefused with ESRCH where the service is not there."""
 
 
 # The kernel goes on after a refusal in the middle of a batch, so a batch holds only steps that may

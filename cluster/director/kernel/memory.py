@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_address
 
-from cluster.director.kernel import Answer, KernelError, do_in_stages
+from cluster.director.kernel import Answer, KernelError, KernelRefused, do_in_stages
 from cluster.director.kernel.rehearse import load
+from cluster.director.kernel.settings_memory import INTERFACES, SettingsInMemory
 from cluster.ipvs.plan import Operation, Step
+from cluster.ipvs.settings import Settings, SyncDaemon, SyncRole, Timeouts
 from cluster.ipvs.state import Backend, BackendKey, Forwarding, Service, ServiceKey, Table, Tunnel, TunnelKind
 from cluster.ipvs.stats import BackendCounters, Counters, Reading
 
@@ -40,8 +42,15 @@ class Faults:
 class MemoryKernel:
     """A table in memory. `writes` counts the steps that it was given."""
 
-    def __init__(self, table: Table | None = None, *, schedulers: frozenset[str] = SCHEDULERS) -> None:
+    def __init__(
+        self,
+        table: Table | None = None,
+        *,
+        schedulers: frozenset[str] = SCHEDULERS,
+        interfaces: Mapping[str, int] = INTERFACES,
+    ) -> None:
         self._lock = threading.Lock()
+        self._settings = SettingsInMemory(interfaces)
         self._headers: dict[ServiceKey, Service] = {}
         self._backends: dict[ServiceKey, dict[BackendKey, Backend]] = {}
         self.schedulers = schedulers
@@ -87,6 +96,38 @@ class MemoryKernel:
     def rehearse(self, table: Table) -> list[Answer]:
         self._answer_or_raise()
         return load(MemoryKernel(schedulers=self.schedulers), table)
+
+    def read_settings(self) -> Settings:
+        self._answer_or_raise()
+        with self._lock:
+            return self._settings.read()
+
+    def set_timeouts(self, timeouts: Timeouts) -> None:
+        self._answer_or_raise()
+        with self._lock:
+            self._settings.set_timeouts(timeouts)
+
+    def start_daemon(self, daemon: SyncDaemon) -> None:
+        self._answer_or_raise()
+        with self._lock:
+            is_mixed = any(
+                _family_of(backend) != key.family
+                for key, backends in self._backends.items()
+                for backend in backends.values()
+            )
+            self._settings.start_daemon(daemon, is_mixed=is_mixed)
+
+    def stop_daemon(self, role: SyncRole) -> None:
+        self._answer_or_raise()
+        with self._lock:
+            self._settings.stop_daemon(role)
+
+    def zero(self, key: ServiceKey | None = None) -> None:
+        """There is nothing to zero, but an absent service is still refused."""
+        self._answer_or_raise()
+        with self._lock:
+            if key is not None and key not in self._headers:
+                raise KernelRefused(errno.ESRCH)
 
     def _answer_or_raise(self) -> None:
         if self.faults.silent is not None:
@@ -139,7 +180,11 @@ class MemoryKernel:
             del backends[backend.key]
             return 0
         backend = _as_kept(backend)
-        if code := _why_not(key, backend):
+        if _family_of(backend) != key.family and (
+            backend.forwarding is not Forwarding.TUNNEL or self._settings.has_daemons
+        ):
+            return errno.EINVAL
+        if code := _why_not(backend):
             return code
         if operation is Operation.SET_BACKEND and not there:
             return errno.ENOENT
@@ -158,10 +203,11 @@ def _as_kept(backend: Backend) -> Backend:
     return replace(backend, forwarding=forwarding, tunnel=tunnel)
 
 
-def _why_not(key: ServiceKey, backend: Backend) -> int:
-    family = 6 if ":" in backend.address else 4
-    if family != key.family and backend.forwarding is not Forwarding.TUNNEL:
-        return errno.EINVAL
+def _family_of(backend: Backend) -> int:
+    return 6 if ":" in backend.address else 4
+
+
+def _why_not(backend: Backend) -> int:
     if backend.weight < 0 or backend.lower > backend.upper:
         return errno.ERANGE
     if backend.tunnel and backend.tunnel.kind is TunnelKind.GUE and backend.tunnel.port == 0:

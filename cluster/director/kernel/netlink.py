@@ -6,10 +6,11 @@ import errno
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
-from cluster.director.kernel import Answer, HalfRead, KernelRefused, codec, do_in_stages
+from cluster.director.kernel import Answer, HalfRead, KernelRefused, codec, do_in_stages, settings_calls
 from cluster.director.kernel.conversation import Conversation
 from cluster.director.kernel.rehearse import by_sibling, in_new_namespace, load
 from cluster.ipvs.plan import Step
+from cluster.ipvs.settings import Settings, SyncDaemon, SyncRole, Timeouts
 from cluster.ipvs.state import BackendKey, Service, ServiceKey, Table
 from cluster.ipvs.stats import BackendCounters, Counters, Reading
 
@@ -55,6 +56,21 @@ class NetlinkKernel:
         if self._rehearsal_socket:
             return by_sibling(self._rehearsal_socket, table)
         return in_new_namespace(lambda: load(NetlinkKernel(deadline_s=self._deadline_s), table))
+
+    def read_settings(self) -> Settings:
+        return settings_calls.read_settings(self._deadline_s)
+
+    def set_timeouts(self, timeouts: Timeouts) -> None:
+        settings_calls.set_timeouts(self._deadline_s, timeouts)
+
+    def start_daemon(self, daemon: SyncDaemon) -> None:
+        settings_calls.start_daemon(self._deadline_s, daemon)
+
+    def stop_daemon(self, role: SyncRole) -> None:
+        settings_calls.stop_daemon(self._deadline_s, role)
+
+    def zero(self, key: ServiceKey | None = None) -> None:
+        settings_calls.zero(self._deadline_s, key)
 
     def _until_whole(self, read: Callable[[Conversation], _Read]) -> _Read:
         for attempt in range(1, READ_ATTEMPTS + 1):
