@@ -6,6 +6,7 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -16,8 +17,8 @@ from cluster.director.kernel.netlink import NetlinkKernel
 _CLONE_NEWNET = 0x40000000
 
 
-@pytest.fixture
-def namespace() -> Iterator[None]:
+@contextmanager
+def own_namespace() -> Iterator[None]:
     """The calling thread's own empty network namespace, with lo up: without it no backend can be added."""
     libc = ctypes.CDLL(None, use_errno=True)
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
@@ -29,6 +30,13 @@ def namespace() -> Iterator[None]:
     finally:
         libc.setns(home, _CLONE_NEWNET)
         os.close(home)
+
+
+@pytest.fixture
+def namespace() -> Iterator[None]:
+    """A network namespace for one test."""
+    with own_namespace():
+        yield
 
 
 @pytest.fixture
