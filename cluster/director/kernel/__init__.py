@@ -7,13 +7,14 @@ it reads again and in the end raises HalfRead.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cluster.ipvs.connections import Connection, ConnectionCounts
 from cluster.ipvs.plan import Operation, Step
 from cluster.ipvs.settings import Settings, SyncDaemon, SyncRole, Timeouts
-from cluster.ipvs.state import ServiceKey, Table
+from cluster.ipvs.state import BackendKey, ServiceKey, Table
 from cluster.ipvs.stats import Reading
 
 NOT_TRIED = -1
@@ -111,6 +112,16 @@ class Kernel(Protocol):
     def zero(self, key: ServiceKey | None = None) -> None:
         """Set the counters of one service to 0, or without a key those of all; connections stay.
         KernelRefused with ESRCH where the service is not there."""
+
+    def connections(
+        self, *, service: ServiceKey | None = None, backend: BackendKey | None = None
+    ) -> Iterator[Connection]:
+        """The entries of the connection table one by one, of a service, a backend or all; what the filters
+        keep is said at formats.proc.connections. There may be millions: take as many as are needed.
+        NoAnswer in the middle where the whole takes longer than the deadline."""
+
+    def count_connections(self) -> ConnectionCounts:
+        """How many entries there are of each service, backend and state; not whole after the deadline."""
 
 
 # The kernel goes on after a refusal in the middle of a batch, so a batch holds only steps that may

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_address
 
 from cluster.director.kernel import Answer, KernelError, KernelRefused, do_in_stages
 from cluster.director.kernel.rehearse import load
 from cluster.director.kernel.settings_memory import INTERFACES, SettingsInMemory
+from cluster.ipvs.connections import Connection, ConnectionCounts
 from cluster.ipvs.plan import Operation, Step
 from cluster.ipvs.settings import Settings, SyncDaemon, SyncRole, Timeouts
 from cluster.ipvs.state import Backend, BackendKey, Forwarding, Service, ServiceKey, Table, Tunnel, TunnelKind
@@ -128,6 +129,17 @@ class MemoryKernel:
         with self._lock:
             if key is not None and key not in self._headers:
                 raise KernelRefused(errno.ESRCH)
+
+    def connections(
+        self, *, service: ServiceKey | None = None, backend: BackendKey | None = None
+    ) -> Iterator[Connection]:
+        """None: nothing is ever balanced here."""
+        self._answer_or_raise()
+        return iter(())
+
+    def count_connections(self) -> ConnectionCounts:
+        self._answer_or_raise()
+        return ConnectionCounts()
 
     def _answer_or_raise(self) -> None:
         if self.faults.silent is not None:

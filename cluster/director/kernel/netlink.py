@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
-from cluster.director.kernel import Answer, HalfRead, KernelRefused, codec, do_in_stages, settings_calls
+from cluster.director.kernel import (
+    Answer,
+    HalfRead,
+    KernelRefused,
+    codec,
+    connection_file,
+    do_in_stages,
+    settings_calls,
+)
 from cluster.director.kernel.conversation import Conversation
 from cluster.director.kernel.rehearse import by_sibling, in_new_namespace, load
+from cluster.ipvs.connections import Connection, ConnectionCounts
 from cluster.ipvs.plan import Step
 from cluster.ipvs.settings import Settings, SyncDaemon, SyncRole, Timeouts
 from cluster.ipvs.state import BackendKey, Service, ServiceKey, Table
@@ -71,6 +80,14 @@ class NetlinkKernel:
 
     def zero(self, key: ServiceKey | None = None) -> None:
         settings_calls.zero(self._deadline_s, key)
+
+    def connections(
+        self, *, service: ServiceKey | None = None, backend: BackendKey | None = None
+    ) -> Iterator[Connection]:
+        return connection_file.connections(self._deadline_s, service, backend)
+
+    def count_connections(self) -> ConnectionCounts:
+        return connection_file.count_connections(self._deadline_s)
 
     def _until_whole(self, read: Callable[[Conversation], _Read]) -> _Read:
         for attempt in range(1, READ_ATTEMPTS + 1):
