@@ -158,11 +158,28 @@ def test_an_ipv6_prefix_has_bounds(kernel: Kernel, prefix: int, code: int) -> No
     assert ask(kernel, Operation.ADD_SERVICE, service) == code
 
 
-@pytest.mark.parametrize("address", ["fe80::1", "ff02::1"])
-def test_link_local_and_multicast_backends_are_refused(kernel: Kernel, address: str) -> None:
+@pytest.mark.parametrize("address", ["::", "fe80::1", "ff02::1", "::ffff:a00:1"])
+def test_ipv6_backends_that_are_no_host_of_ipv6_are_refused(kernel: Kernel, address: str) -> None:
     service = Service(ServiceKey(Protocol.TCP, "2001:db8::1", 80), "rr")
     make(kernel, Table((service,)))
     assert ask(kernel, Operation.ADD_BACKEND, service, Backend(address, 80)) == errno.EINVAL
+
+
+@pytest.mark.parametrize(("length", "code"), [(15, errno.ENOENT), (16, errno.ENOENT), (17, errno.EINVAL)])
+def test_a_long_engine_is_no_engine(kernel: Kernel, length: int, code: int) -> None:
+    held = Persistence(60, 0xFFFFFFFF, "x" * length)
+    assert ask(kernel, Operation.ADD_SERVICE, replace(WEB, persistence=held)) == code
+
+
+def test_mark_0_is_no_mark_but_an_address_that_was_not_given(kernel: Kernel) -> None:
+    marked = Service(ServiceKey(Protocol.FIREWALL_MARK, "0.0.0.0", 0, 0))
+    nowhere = Service(ServiceKey(Protocol.TCP, "0.0.0.0", 0), backends=(ONE,))
+    assert ask(kernel, Operation.ADD_SERVICE, marked) == 0
+    assert ask(kernel, Operation.ADD_SERVICE, nowhere) == errno.EEXIST
+    assert ask(kernel, Operation.ADD_BACKEND, marked, ONE) == 0
+    assert kernel.read().table == kernel.read_services([marked.key]) == Table((nowhere,))
+    kernel.zero(marked.key)
+    assert ask(kernel, Operation.REMOVE_SERVICE, marked) == 0
 
 
 def test_a_refusal_stops_its_service_and_no_other(kernel: Kernel) -> None:
@@ -191,12 +208,11 @@ def test_many_refusals_in_one_batch_find_their_steps(kernel: Kernel) -> None:
 
 def test_a_value_that_no_field_holds_is_refused_and_the_rest_done(kernel: Kernel) -> None:
     make(kernel, Table((WEB,)))
-    if isinstance(kernel, NetlinkKernel):
-        steps = [
-            Step(Operation.ADD_BACKEND, WEB, replace(ONE, weight=2**40)),
-            Step(Operation.ADD_BACKEND, WEB, replace(ONE, port=81)),
-        ]
-        assert [answer.errno for answer in kernel.do(steps)] == [errno.EINVAL, 0]
+    steps = [
+        Step(Operation.ADD_BACKEND, WEB, replace(ONE, weight=2**40)),
+        Step(Operation.ADD_BACKEND, WEB, replace(ONE, port=81)),
+    ]
+    assert [answer.errno for answer in kernel.do(steps)] == [errno.EINVAL, 0]
 
 
 def test_nothing_was_counted_yet(kernel: Kernel) -> None:

@@ -6,18 +6,29 @@ A stand-in for rehearsals and tests. Its counters stay zero, because nothing is 
 from __future__ import annotations
 
 import errno
+import struct
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_address
 
-from cluster.director.kernel import Answer, KernelError, KernelRefused, do_in_stages
+from cluster.director.kernel import Answer, KernelError, KernelRefused, codec, do_in_stages
 from cluster.director.kernel.rehearse import load
 from cluster.director.kernel.settings_memory import INTERFACES, SettingsInMemory
 from cluster.ipvs.connections import Connection, ConnectionCounts
 from cluster.ipvs.plan import Operation, Step
 from cluster.ipvs.settings import Settings, SyncDaemon, SyncRole, Timeouts
-from cluster.ipvs.state import Backend, BackendKey, Forwarding, Service, ServiceKey, Table, Tunnel, TunnelKind
+from cluster.ipvs.state import (
+    Backend,
+    BackendKey,
+    Forwarding,
+    Protocol,
+    Service,
+    ServiceKey,
+    Table,
+    Tunnel,
+    TunnelKind,
+)
 from cluster.ipvs.stats import BackendCounters, Counters, Reading
 
 SCHEDULERS = frozenset(
@@ -87,7 +98,7 @@ class MemoryKernel:
     def read_services(self, keys: Iterable[ServiceKey]) -> Table:
         self._answer_or_raise()
         with self._lock:
-            return self._table(key for key in set(keys) if key in self._headers)
+            return self._table(key for key in set(map(_as_found, keys)) if key in self._headers)
 
     def do(self, steps: Sequence[Step]) -> list[Answer]:
         self._answer_or_raise()
@@ -127,7 +138,7 @@ class MemoryKernel:
         """There is nothing to zero, but an absent service is still refused."""
         self._answer_or_raise()
         with self._lock:
-            if key is not None and key not in self._headers:
+            if key is not None and _as_found(key) not in self._headers:
                 raise KernelRefused(errno.ESRCH)
 
     def connections(
@@ -155,29 +166,35 @@ class MemoryKernel:
             raise Killed
         if code := self.faults.refuse.get(self.writes, 0):
             return code
+        try:
+            codec.encode_step(step)
+        except (struct.error, ValueError, OSError):
+            # No message can hold it, so the real kernel would never see it.
+            return errno.EINVAL
         if step.backend is None:
             return self._take_service(step.operation, step.service)
-        return self._take_backend(step.operation, step.service.key, step.backend)
+        return self._take_backend(step.operation, _as_found(step.service.key), step.backend)
 
     def _take_service(self, operation: Operation, service: Service) -> int:
-        key, exists = service.key, service.key in self._headers
+        key = _as_found(service.key)
+        exists = key in self._headers
         if operation is Operation.REMOVE_SERVICE:
             if not exists:
                 return errno.ESRCH
             del self._headers[key], self._backends[key]
             return 0
-        if len(service.scheduler) > 15:
+        held = service.persistence
+        if len(service.scheduler) > 15 or (held and len(held.engine) > 16):
             return errno.EINVAL
         if operation is Operation.ADD_SERVICE and exists:
             return errno.EEXIST
         if operation is Operation.SET_SERVICE and not exists:
             return errno.ESRCH
-        held = service.persistence
         if service.scheduler not in self.schedulers or (held and held.engine and held.engine not in ENGINES):
             return errno.ENOENT
         if held and key.family == 6 and not 1 <= held.netmask <= 128:
             return errno.EINVAL
-        self._headers[key] = service.header
+        self._headers[key] = replace(service.header, key=key)
         self._backends.setdefault(key, {})
         return 0
 
@@ -208,6 +225,13 @@ class MemoryKernel:
         return 0
 
 
+def _as_found(key: ServiceKey) -> ServiceKey:
+    """The kernel takes mark 0 for no mark, and then looks for an address that was not given."""
+    if key.protocol is Protocol.FIREWALL_MARK and key.mark == 0:
+        return ServiceKey(Protocol.TCP, key.address, 0)
+    return key
+
+
 def _as_kept(backend: Backend) -> Backend:
     """The kernel keeps three bits of the method, and a tunnel only where there is one."""
     forwarding = Forwarding(backend.forwarding & 7)
@@ -228,7 +252,13 @@ def _why_not(backend: Backend) -> int:
 
 
 def _is_unicast(text: str) -> bool:
+    """As the kernel sees it: an IPv4 address in the clothes of IPv6 is not."""
     address = ip_address(text)
     if isinstance(address, IPv4Address):
         return not (address.is_multicast or address.is_unspecified or text == "255.255.255.255")
-    return not (address.is_multicast or address.is_unspecified or address.is_link_local)
+    return not (
+        address.is_multicast
+        or address.is_unspecified
+        or address.is_link_local
+        or address.ipv4_mapped is not None
+    )
