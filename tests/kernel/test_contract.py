@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import subprocess
 from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
 from cluster.director.kernel import NOT_TRIED, Kernel
 from cluster.director.kernel.netlink import NetlinkKernel
-from cluster.ipvs.formats.ipvsadm import service_words
+from cluster.ipvs.formats import proc
+from cluster.ipvs.formats.ipvsadm import parse, render, service_words
 from cluster.ipvs.plan import Operation, Step, plan
 from cluster.ipvs.state import (
     Backend,
@@ -229,6 +232,8 @@ def test_ipvsadm_sees_the_same(netlink: NetlinkKernel, seed: int) -> None:
     make(netlink, wanted)
     said = subprocess.run(["ipvsadm", "-Sn"], capture_output=True, text=True, timeout=10, check=True)
     assert sorted(_witnessed(line) for line in said.stdout.splitlines()) == sorted(_expected(wanted))
+    # And our reader understands what it says; thresholds it does not say.
+    assert parse(said.stdout).table == _without_thresholds(wanted)
     limits = subprocess.run(
         ["ipvsadm", "-Ln", "--thresholds"], capture_output=True, text=True, timeout=10, check=True
     )
@@ -237,6 +242,32 @@ def test_ipvsadm_sees_the_same(netlink: NetlinkKernel, seed: int) -> None:
         (endpoint(one.address, one.port), str(one.upper), str(one.lower))
         for service in wanted
         for one in service.backends
+    )
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("seed", range(100, 106))
+def test_ipvsadm_loads_what_we_render(netlink: NetlinkKernel, seed: int) -> None:
+    wanted = random_table(seed)
+    done = subprocess.run(
+        ["ipvsadm", "-R"], input=render(wanted), text=True, capture_output=True, check=True, timeout=30
+    )
+    assert done.stderr == ""
+    assert netlink.read().table == wanted
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("seed", range(200, 206))
+def test_the_file_in_proc_shows_the_same(netlink: NetlinkKernel, seed: int) -> None:
+    wanted = random_table(seed, is_odd=True)
+    make(netlink, wanted)
+    assert netlink.read().table == wanted
+    clock = Service(ServiceKey(Protocol.TCP, "198.51.100.1", 1), persistence=Persistence(1, 0xFFFFFFFF))
+    assert ask(netlink, Operation.ADD_SERVICE, clock) == 0
+    shown = proc.services(Path("/proc/thread-self/net/ip_vs").read_text())
+    (ticks,) = (one.timeout_ticks for one in shown if one.name == str(clock.key))
+    assert sorted(shown) == sorted(
+        proc.service_as_shown(one, ticks_per_s=ticks) for one in [*wanted.services, clock]
     )
 
 
@@ -274,6 +305,15 @@ def test_the_version_is_the_kernels_own(netlink: NetlinkKernel) -> None:
     assert f"version {netlink.version()} " in said
 
 
+def _without_thresholds(table: Table) -> Table:
+    return Table(
+        tuple(
+            service.with_backends(replace(one, upper=0, lower=0) for one in service.backends)
+            for service in table
+        )
+    )
+
+
 def _witnessed(line: str) -> tuple[str, ...]:
     """The words of a line of `ipvsadm -Sn` as a set: their order is its own. Names that it has for the
     flags of mh and sh are turned back into numbers."""
@@ -292,7 +332,7 @@ def _expected(table: Table) -> list[tuple[str, ...]]:
             if service.key.family == 6 and held.netmask != 128:
                 words += f" -M {held.netmask}"
             elif service.key.family == 4 and held.netmask != 0xFFFFFFFF:
-                words += " -M 255.255.255.0"
+                words += f" -M {IPv4Address(held.netmask)}"
             words += f" --pe {held.engine}" if held.engine else ""
         words += " -o" if service.flags & ServiceFlags.ONE_PACKET else ""
         flags = [f"flag-{n}" for n, bit in ((1, 0x8), (2, 0x10), (3, 0x20)) if service.flags & bit]
@@ -309,5 +349,5 @@ def _expected_backend(name: str, one: Backend) -> tuple[str, ...]:
         words += f" --tun-type {one.tunnel.kind.word}"
         words += f" --tun-port {one.tunnel.port}" if one.tunnel.kind is TunnelKind.GUE else ""
         if one.tunnel.kind is not TunnelKind.IPIP:
-            words += {0: " --tun-nocsum", 1: " --tun-csum"}[one.tunnel.flags]
+            words += {0: " --tun-nocsum", 1: " --tun-csum", 2: " --tun-remcsum"}[one.tunnel.flags]
     return tuple(sorted(words.split()))
