@@ -19,6 +19,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 from cluster.director.config import Config
 from cluster.director.kernel import Kernel, KernelError
 from cluster.director.kernel.memory import MemoryKernel
+from cluster.director.tuning import read_sysctls
+from cluster.ipvs import settings, tuning
 
 MODPROBE_DEADLINE_S = 15
 MOST_ADDRESSES = 1000
@@ -44,7 +46,19 @@ def facts(config: Config, kernel: Kernel) -> dict[str, Any]:
         "modules": [{"name": name, "state": state} for name, state in found.items()],
         "schedulers": schedulers(found, kernel),
         "addresses": addresses(),
+        "settings": _settings(kernel),
     }
+
+
+def _settings(kernel: Kernel) -> dict[str, Any]:
+    """What IPVS has beside its table; empty where it cannot be read."""
+    try:
+        found = settings.to_document(kernel.read_settings())
+    except KernelError:
+        return {}
+    # A stand-in must not pass this machine's switches off as its own.
+    sysctls = [] if kernel.stand_in else read_sysctls()
+    return found | {"sysctls": tuning.to_document(sysctls)}
 
 
 def addresses() -> list[str]:

@@ -13,7 +13,7 @@ from cluster.ipvs import tuning
 from cluster.ipvs.tuning import Sysctl
 
 FOLDER = Path("/proc/sys/net/ipv4/vs")
-MOST_SYSCTLS = 200
+MOST_SYSCTLS = 100
 
 
 def read_sysctls(folder: Path = FOLDER) -> list[Sysctl]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 LARGEST_INT = 2_147_483_647
-LONGEST_VALUE = 400
+LONGEST_VALUE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,21 @@ KNOWN = {
     ),
     "sync_version": Known("The sync protocol: 1, or 0 for kernels before 2.6.39.", "1"),
 }
+
+
+def to_document(sysctls: Iterable[Sysctl]) -> dict[str, str | None]:
+    """Plain values for a message."""
+    return {one.name: one.value for one in sysctls}
+
+
+def from_document(said: object) -> list[Sysctl]:
+    """Read what `to_document` wrote, leaving out what has another shape."""
+    found = said if isinstance(said, dict) else {}
+    return [
+        Sysctl(str(name)[:64], value if value is None else value[:LONGEST_VALUE])
+        for name, value in found.items()
+        if value is None or isinstance(value, str)
+    ]
 
 
 def canonical_value(text: str) -> str:

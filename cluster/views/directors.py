@@ -1,5 +1,7 @@
 """Directors: list, one, add to a cluster, remove from it, load a module."""
 
+from dataclasses import astuple
+
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -10,6 +12,7 @@ from cluster.actions import directors
 from cluster.actions.problems import Rejected
 from cluster.forms import ConfirmForm, EnrolForm
 from cluster.http import OperatorRequest, actor, poll
+from cluster.ipvs import settings, tuning
 from cluster.ipvs.rules import SCHEDULERS
 from cluster.models import Cluster, Director
 from cluster.overview import director_states
@@ -20,6 +23,7 @@ _MODULE_WORDS = {f"ip_vs_{name}": f"scheduler: {words}" for name, words in SCHED
     "ip_vs_ftp": "active FTP through masquerading",
     "ip_vs_pe_sip": "persistence by SIP call id",
 }
+_TIMEOUT_WORDS = ("established TCP", "closing TCP", "UDP")
 
 
 @require_GET
@@ -44,11 +48,15 @@ def _directors(request: OperatorRequest) -> dict[str, object]:
 @require_GET
 def director_detail(request: OperatorRequest, pk: int) -> HttpResponse:
     director = access.get_director(request, pk, needs="view")
-    context = _facts(director) | {
-        "runs": director.runs.select_related("job__revision", "job__cluster").order_by("-pk")[:8],
-        "may_operate": access.may(request.user, "operate", director.cluster),
-        "may_administer": access.may(request.user, "administer", director.cluster),
-    }
+    context = (
+        _facts(director)
+        | _settings(director)
+        | {
+            "runs": director.runs.select_related("job__revision", "job__cluster").order_by("-pk")[:8],
+            "may_operate": access.may(request.user, "operate", director.cluster),
+            "may_administer": access.may(request.user, "administer", director.cluster),
+        }
+    )
     if director.cluster:
         context |= live_context(director.cluster, director=director)
     return render(request, "cluster/director_detail.html", context)
@@ -68,6 +76,22 @@ def _facts(director: Director) -> dict[str, object]:
         for entry in director.facts.get("modules", [])
     ]
     return {"director": director, "state": director_states([director])[0], "modules": modules}
+
+
+def _settings(director: Director) -> dict[str, object]:
+    """What it says of its IPVS beside the table; what differs from the kernel's defaults comes first."""
+    said = director.facts.get("settings")
+    if not isinstance(said, dict):
+        return {}
+    found, sysctls = settings.from_document(said), tuning.from_document(said.get("sysctls"))
+    return {
+        "settings": found,
+        "timeouts": list(
+            zip(_TIMEOUT_WORDS, astuple(found.timeouts), astuple(settings.DEFAULT_TIMEOUTS), strict=True)
+        ),
+        "sysctls": sorted(sysctls, key=lambda one: (one.is_default, one.name)),
+        "rates_are_frozen": tuning.are_rates_frozen(sysctls),
+    }
 
 
 @require_http_methods(["GET", "POST"])

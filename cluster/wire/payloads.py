@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from cluster.ipvs import settings, tuning
 from cluster.ipvs.formats.document import from_document, key_from_document
 from cluster.ipvs.state import ServiceKey, Table
 from cluster.wire.envelope import Refused
@@ -19,6 +20,7 @@ from cluster.wire.messages import Frame, Outcome, Report
 # A director tells 500 steps at most; of more the rest is cut.
 MOST_STEPS = 500
 LONGEST_TEXT = 2000
+MOST_SYSCTLS = 200
 LARGEST_COUNT = 2**31 - 1
 # What a column of 64 bits holds, and a time that datetime can say.
 LARGEST_SEQUENCE = 2**63 - 1
@@ -108,7 +110,35 @@ def facts_from(said: object) -> dict[str, Any]:
         and isinstance(entry.get("name"), str)
         and isinstance(entry.get("state"), str)
     ]
-    return {**words, **lists, "modules": known, "stand_in": said.get("stand_in") is True}
+    return {
+        **words,
+        **lists,
+        **_settings(said.get("settings")),
+        "modules": known,
+        "stand_in": said.get("stand_in") is True,
+    }
+
+
+def _settings(said: object) -> dict[str, Any]:
+    """What there is beside the table, in the shape that the core writes; nothing where nothing was read."""
+    if not isinstance(said, dict) or not said:
+        return {}
+    found = settings.to_document(settings.from_document(said))
+    sysctls = tuning.to_document(tuning.from_document(said.get("sysctls"))[:MOST_SYSCTLS])
+    return {"settings": _cleaned(found | {"sysctls": sysctls})}
+
+
+def _cleaned(value: Any) -> Any:
+    """The same with every text storable, names included."""
+    match value:
+        case str():
+            return storable(value, 400)
+        case dict():
+            return {storable(name, 64): _cleaned(inner) for name, inner in value.items()}
+        case list():
+            return [_cleaned(inner) for inner in value]
+        case _:
+            return value
 
 
 def has_sound_numbers(message: Report | Frame) -> bool:

@@ -14,7 +14,8 @@ import pytest
 from cluster.director import config as settings
 from cluster.director import host, worker
 from cluster.director.config import Config, ConfigError
-from cluster.director.kernel.memory import MemoryKernel
+from cluster.director.kernel import NoAnswer
+from cluster.director.kernel.memory import Faults, MemoryKernel
 from cluster.director.lock import locked
 from cluster.wire.envelope import SigningKey
 
@@ -164,6 +165,14 @@ def test_the_modules_are_those_that_this_kernel_lists(machine: Config) -> None:
 def test_facts_of_a_stand_in_say_so(machine: Config) -> None:
     said = host.facts(machine, MemoryKernel())
     assert said["stand_in"] is True and said["ipvs"] == "" and "wlc" in said["schedulers"]
+    assert said["settings"]["timeouts"] == {"tcp_s": 900, "tcp_fin_s": 120, "udp_s": 300}
+    assert said["settings"]["sysctls"] == {}
+
+
+def test_facts_of_a_silent_kernel_have_no_settings(machine: Config) -> None:
+    kernel = MemoryKernel()
+    kernel.faults = Faults(silent=NoAnswer("The kernel did not answer within 10 s."))
+    assert host.facts(machine, kernel)["settings"] == {}
 
 
 def test_a_machine_without_ipvs_says_that_it_is_missing(tmp_path: Path) -> None:
