@@ -62,8 +62,8 @@ KNOWN = {
         "1: send to the original destination where no backend is up. For transparent caches.", "0"
     ),
     "conn_reuse_mode": Known(
-        "What to do when a client uses a port again: bit 1 chooses a backend anew; 0 keeps the old one, even"
-        " where its weight is 0; bit 2 is for FTP.",
+        "When a client uses a port again: 1 chooses a backend anew where the old connection is over; 2 where"
+        " it is closing as well, for direct routing; 0 keeps the old backend, even at weight 0.",
         "1",
         0,
         3,
@@ -87,7 +87,7 @@ KNOWN = {
     "expire_quiescent_template": Known(
         "1: weight 0 sends persistent clients elsewhere at their next connection; 0: they stay.", "0"
     ),
-    "ignore_tunneled": Known("1: leave packets alone that came out of an IPIP tunnel.", "0"),
+    "ignore_tunneled": Known("1: route packets of protocols that IPVS does not balance, such as IPIP.", "0"),
     "lblc_expiration": Known(
         "Seconds after which the scheduler lblc forgets an unused destination.", "86400", 0, 2_147_483
     ),
