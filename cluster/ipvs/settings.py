@@ -119,7 +119,7 @@ def is_multicast(text: str) -> bool:
 
 
 def to_document(settings: Settings) -> dict[str, Any]:
-    """Plain values for a message."""
+    """Plain values for a message, without the version, which every hello has apart."""
     return {
         "timeouts": {one.name: getattr(settings.timeouts, one.name) for one in fields(Timeouts)},
         "daemons": [

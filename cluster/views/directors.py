@@ -81,7 +81,8 @@ def _facts(director: Director) -> dict[str, object]:
 def _settings(director: Director) -> dict[str, object]:
     """What it says of its IPVS beside the table; what differs from the kernel's defaults comes first."""
     said = director.facts.get("settings")
-    if not isinstance(said, dict):
+    if not isinstance(said, dict) or not said:
+        # It could not read them, or it is of an older release.
         return {}
     found, sysctls = settings.from_document(said), tuning.from_document(said.get("sysctls"))
     return {

@@ -8,6 +8,7 @@ import pytest
 
 from cluster.ipvs.errors import explain, means_table_moved
 from cluster.ipvs.plan import Operation
+from cluster.ipvs.settings import SettingOperation
 
 MEASURED = [
     errno.EEXIST,
@@ -24,10 +25,10 @@ MEASURED = [
 ]
 
 
-@pytest.mark.parametrize("operation", [None, *Operation])
+@pytest.mark.parametrize("operation", [None, *Operation, *SettingOperation])
 @pytest.mark.parametrize("code", MEASURED)
 def test_every_errno_has_two_full_sentences_and_names_its_subject(
-    code: int, operation: Operation | None
+    code: int, operation: Operation | SettingOperation | None
 ) -> None:
     said = explain(code, operation, subject="service TCP 192.0.2.1:80")
     assert "ervice TCP 192.0.2.1:80" in said.happened

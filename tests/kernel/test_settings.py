@@ -12,8 +12,9 @@ from cluster.director.kernel import Kernel, KernelRefused, NoAnswer, settings_co
 from cluster.director.kernel.memory import Faults, MemoryKernel
 from cluster.director.kernel.netlink import NetlinkKernel
 from cluster.director.kernel.settings_calls import Ordering
+from cluster.ipvs.errors import explain
 from cluster.ipvs.plan import Operation, Step
-from cluster.ipvs.settings import DEFAULT_TIMEOUTS, SyncDaemon, SyncRole, Timeouts
+from cluster.ipvs.settings import DEFAULT_TIMEOUTS, SettingOperation, SyncDaemon, SyncRole, Timeouts
 from cluster.ipvs.state import Backend, Forwarding, Protocol, Service, ServiceKey, Tunnel
 
 WEB = Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80))
@@ -175,6 +176,14 @@ def test_the_kernel_says_nothing_of_a_daemon_that_had_no_time_to_run(netlink: Ne
                 silent += 1
     assert silent > 0
     assert netlink.read_settings().daemons == ()
+
+
+@pytest.mark.kernel
+def test_a_master_without_a_way_to_its_group_is_refused_in_words(netlink: NetlinkKernel) -> None:
+    code = refusal(netlink.start_daemon, replace(MASTER, group="ff02::81"))
+    assert code == errno.ENETUNREACH
+    said = explain(code, SettingOperation.START_DAEMON, subject="the master sync daemon")
+    assert "no way to the multicast group" in said.happened
 
 
 @pytest.mark.kernel

@@ -61,11 +61,12 @@ def test_a_kernel_that_does_not_count_is_announced(
     assert "does not count" in page_of(vera, talker, director, said(Sysctl("run_estimation", "0")))
 
 
-def test_a_director_that_says_nothing_of_it_has_no_such_part(
+def test_a_director_that_could_not_read_them_has_no_such_part(
     vera: Client, director: Director, talker: TalkingDirector
 ) -> None:
-    page = words_of(vera, director)
-    assert "IPVS settings" not in page
+    assert "IPVS settings" not in words_of(vera, director)
+    assert "IPVS settings" not in page_of(vera, talker, director, {})
+    assert "IPVS settings" in page_of(vera, talker, director, said())
 
 
 @pytest.mark.parametrize(

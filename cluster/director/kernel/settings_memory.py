@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import struct
 from collections.abc import Mapping
 from dataclasses import astuple, replace
 
-from cluster.director.kernel import KernelRefused
+from cluster.director.kernel import KernelRefused, settings_codec
 from cluster.ipvs.settings import (
     DEFAULT_TIMEOUTS,
     LONGEST_INTERFACE,
@@ -73,10 +74,8 @@ class SettingsInMemory:
 
 def _is_sound(daemon: SyncDaemon) -> bool:
     """Whether a message can hold it, with a group that is one."""
-    return (
-        0 <= daemon.sync_id <= 0xFFFFFFFF
-        and 0 <= daemon.port <= 0xFFFF
-        and 0 <= daemon.ttl <= 0xFF
-        and 0 <= daemon.max_length <= 0xFFFF
-        and (not daemon.group or is_multicast(daemon.group))
-    )
+    try:
+        settings_codec.encode_daemon(daemon)
+    except (struct.error, ValueError):
+        return False
+    return not daemon.group or is_multicast(daemon.group)
