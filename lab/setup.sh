@@ -14,7 +14,7 @@ python=/usr/bin/python3  # not the first on PATH: one below /root could not be s
 packages="python3-venv redis-server ipvsadm iptables kmod iproute2 curl user-mode-linux"
 requirements="requirements.txt"
 if [ "$what" = dev ]; then
-    packages="$packages chromium fonts-liberation procps postgresql"
+    packages="$packages chromium fonts-liberation procps postgresql keepalived"
     requirements="requirements-dev.txt"
 fi
 

@@ -37,7 +37,8 @@ class Note:
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
     """How a file asks for a backend's health: `kind` as the panel would say it (tcp, http, https, smtp, dns,
-    udp, ping, file, script, bfd), `parameters` in the file's own names, times in seconds."""
+    udp, ping, file, script, bfd) or the protocol's own name, such as imap; `parameters` in the file's own
+    names, times in seconds. `retries` are further attempts before a backend counts as down."""
 
     kind: str
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -45,6 +46,20 @@ class HealthCheck:
     timeout_s: float | None = None
     retries: int | None = None
     line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A text that was written from a table, with a note for each service and backend that the format has no
+    words for. Such a one is left out whole: what is written means what the table means."""
+
+    text: str
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the text says all that the table says."""
+        return not self.notes
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from cluster.ipvs.state import (
     endpoint,
 )
 
-__all__ = ["command", "parse", "render", "save", "service_words"]
+__all__ = ["command", "dotted", "flag_names", "parse", "render", "save", "service_words"]
 
 _OPERATIONS = {
     Operation.ADD_SERVICE: "-A",
@@ -82,16 +82,17 @@ def _settings(service: Service) -> Iterator[str]:
         yield f"-p {held.timeout_s}"
         alone = 128 if service.key.family == 6 else 0xFFFFFFFF
         if held.netmask != alone:
-            yield f"-M {held.netmask if service.key.family == 6 else _dotted(held.netmask)}"
+            yield f"-M {held.netmask if service.key.family == 6 else dotted(held.netmask)}"
         if held.engine:
             yield f"--pe {held.engine}"
     if service.flags & ServiceFlags.ONE_PACKET:
         yield "-o"
-    if names := list(_flag_names(service)):
+    if names := list(flag_names(service)):
         yield f"-b {','.join(names)}"
 
 
-def _flag_names(service: Service) -> Iterator[str]:
+def flag_names(service: Service) -> Iterator[str]:
+    """The names of the scheduler's flags, and `number-…` for what is left without a name."""
     own = f"{service.scheduler}-" if service.scheduler in ("sh", "mh") else ""
     names = {
         ServiceFlags.SCHEDULER_1: f"{own}fallback" if own else "flag-1",
@@ -131,5 +132,6 @@ def _tunnel_settings(tunnel: Tunnel) -> Iterator[str]:
         yield f"--tun-flags {tunnel.flags}"
 
 
-def _dotted(mask: int) -> str:
+def dotted(mask: int) -> str:
+    """An IPv4 mask as `255.255.255.0`."""
     return socket.inet_ntoa(struct.pack("!I", mask))
