@@ -6,8 +6,6 @@ is an error. ipvsadm 1.31's defaults and defects were measured, its manual is wr
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -18,6 +16,7 @@ from cluster.ipvs.formats.reading import (
     Draft,
     Unreadable,
     address,
+    netmask,
     number,
     port,
     shown,
@@ -192,17 +191,7 @@ class _Reader:
         if not text and scheduler in _FLAGS_OF:
             self.draft.note(at, Level.MAPPED, "ipvsadm saves flag-3 as an empty -b; it was read as flag-3.")
             return ServiceFlags.SCHEDULER_3
-        names = _FLAGS | _FLAGS_OF.get(scheduler, {})
-        flags = ServiceFlags.NONE
-        for name in text.split(","):
-            if name.startswith("number-"):
-                flags |= ServiceFlags(number(name[7:], "A flag's number", most=LARGEST_U32))
-            elif name in names:
-                flags |= names[name]
-            else:
-                known = ", ".join(names)
-                raise Unreadable(f"{shown(name)} is no flag of {scheduler}.", f"It knows {known}.")
-        return flags
+        return scheduler_flags(scheduler, text)
 
     def _persistence(self, at: int, key: ServiceKey, options: dict[str, str]) -> Persistence | None:
         if "persistent" not in options:
@@ -218,7 +207,7 @@ class _Reader:
         engine = options.get("pe", "")
         if len(engine) > 15:
             raise Unreadable(f"The persistence engine is {shown(engine)}.", "The kernel has “sip”.")
-        return Persistence(timeout, _netmask(key, options.get("netmask")), engine)
+        return Persistence(timeout, netmask(key.family, options.get("netmask")), engine)
 
     def _backend(self, at: int, key: ServiceKey, line: Line) -> Backend:
         options = line.options
@@ -243,6 +232,21 @@ class _Reader:
         )
 
 
+def scheduler_flags(scheduler: str, text: str) -> ServiceFlags:
+    """The flags of this scheduler by their names with commas between, as -b takes them."""
+    names = _FLAGS | _FLAGS_OF.get(scheduler, {})
+    flags = ServiceFlags.NONE
+    for name in text.split(","):
+        if name.startswith("number-"):
+            flags |= ServiceFlags(number(name[7:], "A flag's number", most=LARGEST_U32))
+        elif name in names:
+            flags |= names[name]
+        else:
+            known = ", ".join(names)
+            raise Unreadable(f"{shown(name)} is no flag of {scheduler}.", f"It knows {known}.")
+    return flags
+
+
 def _service_text(line: Line) -> str:
     options = line.options
     if "fwmark-service" in options:
@@ -261,20 +265,6 @@ def _protocol(options: dict[str, str]) -> Protocol:
     if protocol is Protocol.FIREWALL_MARK:
         raise Unreadable("A firewall mark has no address.", "Write it as -f and the mark.")
     return protocol
-
-
-def _netmask(key: ServiceKey, text: str | None) -> int:
-    if key.family == 6:
-        return 128 if text is None else number(text, "The prefix length", least=1, most=128)
-    if text is None:
-        return LARGEST_U32
-    try:
-        # The tool reads "24" as 0.0.0.24, which nobody means; a mask here has its four numbers.
-        if text.count(".") == 3 and len(text) <= 15:
-            return int(struct.unpack("!I", socket.inet_aton(text))[0])
-    except OSError:
-        pass
-    raise Unreadable(f"{shown(text)} is not a mask.", "Write it as 255.255.255.0.")
 
 
 def _forwarding(options: dict[str, str]) -> Forwarding:

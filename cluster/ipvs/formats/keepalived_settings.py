@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 from dataclasses import dataclass, field
 
 from cluster.ipvs.formats.fidelity import Level
 from cluster.ipvs.formats.keepalived_blocks import Block
 from cluster.ipvs.formats.keepalived_checks import INHERITED, setting, yes
-from cluster.ipvs.formats.reading import LARGEST_U32, Unreadable, number, shown
+from cluster.ipvs.formats.reading import Unreadable, netmask, number, shown
 from cluster.ipvs.rules import SCHEDULERS
 from cluster.ipvs.state import Forwarding, Protocol, ServiceFlags, Tunnel, TunnelKind
 
@@ -111,10 +109,7 @@ class Settings:
 
     def _take_granularity(self, text: str) -> None:
         family = self.family or (4 if "." in text else 6)
-        if family == 6:
-            self.netmask = number(text, "The prefix length", least=1, most=128)
-        else:
-            self.netmask = mask_of(text)
+        self.netmask = netmask(family, text)
         self._take_family(family, text)
         self.timeout_s = self.timeout_s or DEFAULT_TIMEOUT_S
 
@@ -192,14 +187,3 @@ def _protocol(word: str) -> Protocol:
     if word.upper() not in PROTOCOLS:
         raise Unreadable(f"{shown(word)} is no protocol.", "Write TCP, UDP or SCTP.")
     return PROTOCOLS[word.upper()]
-
-
-def mask_of(text: str) -> int:
-    """An IPv4 mask, which may have holes: keepalived and the kernel take those."""
-    try:
-        if text.count(".") == 3 and len(text) <= 15:
-            mask = int(struct.unpack("!I", socket.inet_aton(text))[0])
-            return mask & LARGEST_U32
-    except OSError:
-        pass
-    raise Unreadable(f"{shown(text)} is not a mask.", "Write it as 255.255.255.0.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from dataclasses import dataclass, field
 
 from cluster.ipvs.formats.fidelity import HealthCheck, Level, Note, Parsed
@@ -83,6 +85,22 @@ def port(text: str) -> int:
             Level.LOST,
         )
     return number(text, "The port", most=65535)
+
+
+def netmask(family: int, text: str | None) -> int:
+    """What Persistence.netmask holds: for IPv6 the prefix length, for IPv4 the mask, which may have holes;
+    that of one client alone where `text` is None."""
+    if family == 6:
+        return 128 if text is None else number(text, "The prefix length", least=1, most=128)
+    if text is None:
+        return LARGEST_U32
+    try:
+        # ipvsadm reads "24" as 0.0.0.24, which nobody means; a mask here has its four numbers.
+        if text.count(".") == 3 and len(text) <= 15:
+            return int(struct.unpack("!I", socket.inet_aton(text))[0])
+    except OSError:
+        pass
+    raise Unreadable(f"{shown(text)} is not a mask.", "Write it as 255.255.255.0.")
 
 
 def split_endpoint(text: str) -> tuple[str, str | None]:

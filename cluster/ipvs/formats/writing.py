@@ -12,6 +12,10 @@ class Writing:
         self._lines: list[str] = []
         self._notes: list[Note] = []
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._lines
+
     def add(self, *lines: str) -> None:
         self._lines.extend(lines)
 
