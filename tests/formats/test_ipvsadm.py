@@ -216,3 +216,39 @@ def test_no_text_makes_the_reader_fail(text: str) -> None:
     read = ipvsadm.parse(text)
     again = ipvsadm.parse(ipvsadm.render(read.table))
     assert again.table == read.table
+
+
+def test_large_marks_are_read_as_the_tool_saves_them() -> None:
+    (service,) = ipvsadm.parse("-A -f -1 -s rr\n").table
+    assert service.key.mark == 2**32 - 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--set 900 120 300",
+        "ipvsadm --set 900 120 300",
+        "--start-daemon master --mcast-interface eth0 --syncid 3",
+        "--start-daemon=backup --mcast-interface=eth0",
+        "--stop-daemon master",
+    ],
+)
+def test_lines_about_the_whole_director_are_lost_with_a_remedy(line: str) -> None:
+    read = ipvsadm.parse(f"{line}\n{WEB}")
+    (note,) = read.notes
+    assert note.level is Level.LOST and "on the director itself" in note.remedy and len(read.table) == 1
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        Service(ServiceKey(Protocol.FIREWALL_MARK, "0.0.0.0", 0, 0)),
+        Service(ServiceKey(Protocol.TCP, "192.0.2.1", 0)),
+        Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), flags=ServiceFlags.ONE_PACKET),
+        Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), flags=ServiceFlags(0x40)),
+        Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), persistence=Persistence(2678401, 2**32 - 1)),
+    ],
+)
+def test_a_line_that_would_stop_the_tool_is_marked_so_that_it_goes_on(service: Service) -> None:
+    (line,) = ipvsadm.save(Table((service,)))
+    assert line.startswith("-A --beyond-ipvsadm ") and ipvsadm.parse(line).table == Table((service,))

@@ -1,6 +1,8 @@
 """Tables and steps in the words of ipvsadm(8): commands to paste, what `ipvsadm -Sn` would say, and back.
 
-What the tool has no words for is written in words of our own; docs/formats.md lists them.
+What the tool has no words for is written in words of our own; docs/formats.md lists them. `ipvsadm -R` says
+that it does not know such a word, passes over its line and goes on. At a comment, or at a line that it
+understands and does not like, it stops and takes nothing more (measured, ipvsadm 1.31).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import struct
 from collections.abc import Iterator
 
 from cluster.ipvs.formats.ipvsadm_reader import parse
+from cluster.ipvs.formats.writing import tunnel_has_words
 from cluster.ipvs.plan import Operation, Step
 from cluster.ipvs.state import (
     Backend,
@@ -36,6 +39,10 @@ _OPERATIONS = {
 }
 _PROTOCOLS = {Protocol.TCP: "-t", Protocol.UDP: "-u", Protocol.SCTP: "--sctp-service"}
 _FORWARDINGS = {Forwarding.MASQUERADE: "-m", Forwarding.DIRECT: "-g", Forwarding.TUNNEL: "-i"}
+# Makes the tool pass over a line at which it would stop, or which it would program as something else.
+_BEYOND = "--beyond-ipvsadm"
+_LONGEST_TIMEOUT_S = 31 * 86400
+_LARGEST_INT = 0x7FFFFFFF
 _TUNNEL_FLAGS = {0: "--tun-nocsum", 1: "--tun-csum", 2: "--tun-remcsum"}
 
 
@@ -55,15 +62,19 @@ def save(table: Table) -> list[str]:
     """The lines of `ipvsadm -Sn` for this table, thresholds included, which the tool itself forgets."""
     lines = []
     for service in table:
-        lines.append(" ".join(["-A", service_words(service.key), *_settings(service)]))
+        key = service.key
+        words = [f"-A {_BEYOND}" if _is_beyond(service) else "-A", service_words(key), *_settings(service)]
+        lines.append(" ".join(words))
         for backend in service.backends:
+            command = f"-a {_BEYOND}" if _is_backend_beyond(key, backend) else "-a"
             target = f"-r {endpoint(backend.address, backend.port)}"
-            lines.append(" ".join(["-a", service_words(service.key), target, *_backend_settings(backend)]))
+            lines.append(" ".join([command, service_words(key), target, *_backend_settings(backend)]))
     return lines
 
 
 def render(table: Table) -> str:
-    """`save` as one text, which `parse` reads back without loss and `ipvsadm -R` takes."""
+    """`save` as one text, which `parse` reads back without loss. `ipvsadm -R` takes all that the tool can
+    say, passes over the other lines, and stops at none."""
     return "".join(f"{line}\n" for line in save(table))
 
 
@@ -73,6 +84,30 @@ def service_words(key: ServiceKey) -> str:
         return f"-f {key.mark}" + (" -6" if key.family == 6 else "")
     return (
         f"{_PROTOCOLS.get(key.protocol, '--protocol-' + key.protocol.word)} {endpoint(key.address, key.port)}"
+    )
+
+
+def _is_beyond(service: Service) -> bool:
+    key, held = service.key, service.persistence
+    is_marked = key.protocol is Protocol.FIREWALL_MARK
+    return (
+        (is_marked and not key.mark)
+        or (not is_marked and not key.port and held is None)
+        or (bool(service.flags & ServiceFlags.ONE_PACKET) and key.protocol in (Protocol.TCP, Protocol.SCTP))
+        or (held is not None and not 1 <= held.timeout_s <= _LONGEST_TIMEOUT_S)
+        or (held is not None and key.family == 6 and not held.netmask)
+        or any(name.startswith("number-") for name in flag_names(service))
+    )
+
+
+def _is_backend_beyond(key: ServiceKey, backend: Backend) -> bool:
+    is_marked = key.protocol is Protocol.FIREWALL_MARK
+    keeps_port = backend.forwarding in (Forwarding.DIRECT, Forwarding.TUNNEL)
+    return (
+        (not is_marked and keeps_port and backend.port != key.port)
+        or (backend.tunnel is None and (":" in backend.address) != (key.family == 6))
+        or (backend.tunnel is not None and not tunnel_has_words(backend.tunnel))
+        or max(backend.weight, backend.upper, backend.lower) > _LARGEST_INT
     )
 
 

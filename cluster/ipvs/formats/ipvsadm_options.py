@@ -52,7 +52,9 @@ _LONG_COMMANDS = {*_COMMANDS.values(), *ELSEWHERE}
 _SERVICES = {"tcp-service", "udp-service", "sctp-service", "fwmark-service"}
 _METHODS = {"masquerading", "ipip", "gatewaying"}
 _TUNNEL_FLAGS = {"tun-nocsum", "tun-csum", "tun-remcsum"}
-_PLAIN = {"ops", "ipv6", "numeric", "connection", *_METHODS, *_TUNNEL_FLAGS}
+# A word of our own, which makes the tool pass over the line; here the line is read as any other.
+BEYOND = "beyond-ipvsadm"
+_PLAIN = {"ops", "ipv6", "numeric", "connection", BEYOND, *_METHODS, *_TUNNEL_FLAGS}
 _VALUED = {
     *_SERVICES,
     *("scheduler", "netmask", "pe", "sched-flags"),
@@ -188,7 +190,7 @@ def _check_offered(command: str, options: dict[str, str]) -> None:
         raise Unreadable(f"The line names {found}.", "Give one of -t, -u, --sctp-service and -f.")
     if "ipv6" in options and services != ["fwmark-service"]:
         raise Unreadable("-6 goes with -f only.", "Leave it out: the address tells the family.")
-    allowed = _OFFERED[command] | {"ipv6", "forwarding" if command.endswith("-server") else "ipv6"}
+    allowed = _OFFERED[command] | {"ipv6", BEYOND, "forwarding" if command.endswith("-server") else "ipv6"}
     for name in options:
         if name not in allowed and name not in services:
             raise Unreadable(f"--{name} does not go with --{command}.", f"Take --{name} out of this line.")

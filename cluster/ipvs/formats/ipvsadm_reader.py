@@ -12,6 +12,7 @@ from typing import TypeVar
 from cluster.ipvs.formats.fidelity import Level, Parsed
 from cluster.ipvs.formats.ipvsadm_options import ELSEWHERE, Line, line_of, words_of
 from cluster.ipvs.formats.reading import (
+    LARGEST_INT,
     LARGEST_U32,
     Draft,
     Unreadable,
@@ -63,7 +64,7 @@ _TUNNEL_FLAGS = {"tun-nocsum": 0, "tun-csum": 1, "tun-remcsum": 2}
 
 def parse(text: str) -> Parsed:
     """The table that these lines make of an empty one. Never raises: a line that cannot be carried out is
-    left out and has a note, as `ipvsadm -R` goes on after a bad line too."""
+    left out and has a note. `ipvsadm -R` stops at many of those; here all of them are named at once."""
     reader = _Reader()
     for at, line in _lines(text):
         reader.read(at, line)
@@ -168,7 +169,11 @@ class _Reader:
         options = line.options
         if (mark := options.get("fwmark-service")) is not None:
             family = "::" if "ipv6" in options else "0.0.0.0"
-            value = number(mark, "The firewall mark", most=LARGEST_U32)
+            # ipvsadm saves marks above 2147483647 as negative numbers, and takes them so.
+            is_negative = mark.startswith("-")
+            most = LARGEST_INT + 1 if is_negative else LARGEST_U32
+            value = number(mark.removeprefix("-"), "The firewall mark", most=most)
+            value = (LARGEST_U32 + 1 - value) & LARGEST_U32 if is_negative else value
             return ServiceKey(Protocol.FIREWALL_MARK, family, 0, value)
         host, at_port = split_endpoint(_service_text(line))
         return ServiceKey(

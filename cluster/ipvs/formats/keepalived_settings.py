@@ -8,6 +8,7 @@ from cluster.ipvs.formats.fidelity import Level
 from cluster.ipvs.formats.keepalived_blocks import Block
 from cluster.ipvs.formats.keepalived_checks import INHERITED, setting, yes
 from cluster.ipvs.formats.reading import Unreadable, netmask, number, shown
+from cluster.ipvs.formats.writing import tunnel_has_words
 from cluster.ipvs.rules import SCHEDULERS
 from cluster.ipvs.state import Forwarding, Protocol, ServiceFlags, Tunnel, TunnelKind
 
@@ -156,19 +157,9 @@ def method_of(block: Block) -> Method:
             raise Unreadable(f"{shown(word)} is no option of a tunnel.", "Correct it, or take it out.")
     if (kind is TunnelKind.GUE) != bool(at_port):
         raise Unreadable("A gue tunnel needs a port, the others have none.", "Add it, or take it out.")
-    if not tunnel_is_known(Tunnel(kind, at_port, flags)):
+    if not tunnel_has_words(Tunnel(kind, at_port, flags)):
         raise Unreadable(f"A tunnel of type {kind.word} has no such checksum.", "Take it out.")
     return forwarding, Tunnel(kind, at_port, flags) if forwarding is Forwarding.TUNNEL else None
-
-
-def tunnel_is_known(tunnel: Tunnel) -> bool:
-    """Whether keepalived has words for it."""
-    flags = {TunnelKind.IPIP: (0,), TunnelKind.GRE: (0, 1), TunnelKind.GUE: (0, 1, 2)}
-    return (
-        tunnel.flags in flags.get(tunnel.kind, ())
-        and (tunnel.kind is TunnelKind.GUE) == bool(tunnel.port)
-        and 0 <= tunnel.port <= 65535
-    )
 
 
 def _tunnel_kind(word: str) -> TunnelKind:

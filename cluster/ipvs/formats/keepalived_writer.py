@@ -15,9 +15,8 @@ from cluster.ipvs.formats.keepalived_settings import (
     LONGEST_TIMEOUT_S,
     METHODS,
     PROTOCOLS,
-    tunnel_is_known,
 )
-from cluster.ipvs.formats.writing import Writing
+from cluster.ipvs.formats.writing import Writing, tunnel_has_words
 from cluster.ipvs.rules import SCHEDULERS
 from cluster.ipvs.state import (
     Backend,
@@ -151,6 +150,6 @@ def _missing_of_backend(key: ServiceKey, backend: Backend) -> str:
         return "keepalived changes a port with NAT alone"
     if is_masqueraded and not backend.port and not is_marked and key.port:
         return f"keepalived gives a real server without a port the service's, {key.port}"
-    if backend.tunnel and not tunnel_is_known(backend.tunnel):
+    if backend.tunnel and not tunnel_has_words(backend.tunnel):
         return "keepalived has no such tunnel"
     return ""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from cluster.ipvs.formats.fidelity import Level, Note, Rendered
+from cluster.ipvs.state import Tunnel, TunnelKind
+
+_CHECKSUMS = {TunnelKind.IPIP: (0,), TunnelKind.GRE: (0, 1), TunnelKind.GUE: (0, 1, 2)}
 
 
 class Writing:
@@ -28,3 +31,12 @@ class Writing:
 
     def finished(self) -> Rendered:
         return Rendered("".join(f"{line}\n" for line in self._lines), tuple(self._notes))
+
+
+def tunnel_has_words(tunnel: Tunnel) -> bool:
+    """Whether ipvsadm and keepalived, which agree on it, can ask for this tunnel."""
+    return (
+        tunnel.flags in _CHECKSUMS.get(tunnel.kind, ())
+        and (tunnel.kind is TunnelKind.GUE) == bool(tunnel.port)
+        and 0 <= tunnel.port <= 65535
+    )

@@ -1,0 +1,85 @@
+"""What YAML and JSON share: a table's document of which the lines are known, read piece by piece.
+
+document.py says what is wrong with a document, but not where in a text. Here each service and each backend
+is given to it alone, so that what is wrong has a line, and the rest is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cluster.ipvs.formats.document import VERSION, from_document
+from cluster.ipvs.formats.fidelity import Level, Parsed
+from cluster.ipvs.formats.reading import Draft
+from cluster.ipvs.state import Service, Table
+
+LineOf = Callable[[object], int]
+
+_REMEDY = "Correct it; docs/formats.md and the JSON Schema say what stands where."
+
+
+def parsed(document: object, line_of: LineOf) -> Parsed:
+    """The table of a document. `line_of` tells where a mapping or list of it begins in the text."""
+    draft = Draft()
+    if not isinstance(document, dict) or not isinstance(services := document.get("services"), list):
+        text = "The text is not a table's document."
+        draft.note(line_of(document), Level.ERROR, text, "Begin it with version and services.")
+        return draft.finished()
+    if why := _problem({**document, "services": []}):
+        draft.note(line_of(document), Level.ERROR, why, _REMEDY)
+        return draft.finished()
+    for said in services:
+        _read_service(draft, said, line_of)
+    return draft.finished()
+
+
+def has_each_once(table: Table) -> bool:
+    """Whether no service, and no backend of a service, stands twice."""
+    return len(table.by_key) == len(table) and all(
+        len({backend.key for backend in service.backends}) == len(service.backends) for service in table
+    )
+
+
+def _read_service(draft: Draft, said: object, line_of: LineOf) -> None:
+    line = line_of(said)
+    backends = said.get("backends") if isinstance(said, dict) else None
+    if not isinstance(said, dict) or not isinstance(backends, list):
+        why = _problem({"version": VERSION, "services": [said]}) or "It is not a service with its backends."
+        draft.note(line, Level.ERROR, why, _REMEDY)
+        return
+    try:
+        service = _service({**said, "backends": []})
+    except (ValueError, OverflowError) as why:
+        draft.note(line, Level.ERROR, str(why), _REMEDY)
+        return
+    if service.key in draft.services:
+        draft.note(line, Level.ERROR, f"{service.key} is there already.", "Take one of them out.")
+        return
+    draft.services[service.key] = service
+    there = draft.backends[service.key] = {}
+    draft.mapped.add(("", line))
+    for backend in backends:
+        at = line_of(backend)
+        try:
+            (found,) = _service({**said, "backends": [backend]}).backends
+        except (ValueError, OverflowError) as why:
+            draft.note(at, Level.ERROR, str(why), _REMEDY)
+            continue
+        if found.key in there:
+            draft.note(at, Level.ERROR, f"{found.key} is there already.", "Take one of them out.")
+            continue
+        there[found.key] = found
+        draft.mapped.add(("", at))
+
+
+def _service(said: object) -> Service:
+    (service,) = from_document({"version": VERSION, "services": [said]})
+    return service
+
+
+def _problem(document: dict[str, object]) -> str:
+    try:
+        from_document(document)
+    except (ValueError, OverflowError) as why:
+        return str(why)
+    return ""
