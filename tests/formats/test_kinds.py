@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from cluster.ipvs.formats import kinds
 from cluster.ipvs.state import Backend, Protocol, Service, ServiceKey, Table
+from tests.formats.test_samples import FILES
 from tests.ipvs.tables import few, tables
 
 TABLE = Table((Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), backends=(Backend("10.0.0.1", 80),)),))
-SAMPLES = sorted(path for path in (Path(__file__).parent / "samples").glob("*/*") if path.is_file())
 
 
 @pytest.mark.parametrize("kind", kinds.FORMATS)
@@ -53,6 +53,6 @@ def test_the_first_telling_line_decides(text: str, kind: str | None) -> None:
     assert kinds.guess(text) == kind
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("sample", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_samples_of_the_field_are_recognised(sample: Path) -> None:
     assert kinds.guess(sample.read_text()) == sample.parent.name

@@ -111,10 +111,10 @@ class _Reader:
 
     def _carry_out(self, at: int, line: Line) -> None:
         if line.command in ELSEWHERE:
+            is_setting = line.command in ("set", "start-daemon", "stop-daemon")
+            remedy = "Set this on the director itself." if is_setting else "Leave it out."
             raise Unreadable(
-                f"--{line.command} says nothing about services and backends.",
-                "Set time limits and sync daemons on the director itself.",
-                Level.LOST,
+                f"--{line.command} says nothing about services and backends.", remedy, Level.LOST
             )
         if line.command == "clear":
             for key in list(self.draft.services):

@@ -91,8 +91,10 @@ def _negotiate(
     service = own.get("service") or ("none" if is_marked else _SERVICE_AT.get(key.port, "none"))
     if service == "none":
         return ()
-    names = ("checkport", "httpmethod", "virtualhost", "login", "database", "request", "receive", "checktype")
+    names = ("checkport", "httpmethod", "virtualhost", "login", "database", "request", "receive")
     parameters = {name: own[name] for name in names if name in own}
+    if own.get("checktype", "").isdecimal():
+        parameters["checktype"] = own["checktype"]
     if request is not None and receive is not None:
         parameters |= {"request": request, "receive": receive}
     kind = {"http_proxy": "http", "submission": "smtp", "simpletcp": "tcp"}.get(service, service)

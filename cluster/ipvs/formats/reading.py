@@ -81,7 +81,7 @@ def port(text: str) -> int:
     if text.isascii() and text[:1].isalpha() and len(text) <= 64:
         raise Unreadable(
             f"{shown(text)} is a port's name, and names are not looked up here.",
-            "Write the port's number, as “ipvsadm-save -n” does.",
+            "Write the port's number; ipvsadm-save does so with -n.",
             Level.LOST,
         )
     return number(text, "The port", most=65535)
