@@ -11,6 +11,7 @@ from django.forms.renderers import TemplatesSetting
 
 from cluster.actions import backends, services
 from cluster.actions.problems import Rejected
+from cluster.ipvs.formats import kinds
 from cluster.ipvs.rules import LARGEST_WEIGHT
 from cluster.ipvs.state import canonical_address
 from cluster.models import Backend, Cluster, Role, VirtualService
@@ -353,16 +354,16 @@ class OwnPasswordForm(PasswordChangeForm):
 
 
 class ImportForm(PanelForm):
-    KINDS = [("ipvsadm", "ipvsadm-save"), ("json", "JSON of this panel")]
+    KINDS = [("guess", "Recognise it"), *((kind, one.title) for kind, one in kinds.FORMATS.items())]
 
-    kind = forms.ChoiceField(label="Format", choices=KINDS, initial="ipvsadm")
+    kind = forms.ChoiceField(label="Format", choices=KINDS, initial="guess")
     text = forms.CharField(
         label="Text",
         required=False,
         max_length=900_000,
         strip=False,
         widget=forms.Textarea(attrs={"rows": 14, "class": "mono", "spellcheck": "false"}),
-        help_text="For example the output of ipvsadm-save -n.",
+        help_text="For example the output of ipvsadm-save -n, or keepalived.conf.",
     )
     file = forms.FileField(label="Or a file", required=False)
     replace = forms.BooleanField(
@@ -383,6 +384,10 @@ class ImportForm(PanelForm):
                     self.add_error("file", "The file is not UTF-8 text.")
         elif not cleaned.get("text", "").strip():
             self.add_error("text", "Paste a text or choose a file.")
+        if cleaned.get("kind") == "guess" and not self.errors:
+            cleaned["kind"] = kinds.guess(cleaned["text"])
+            if cleaned["kind"] is None:
+                self.add_error("kind", "The format was not recognised. Choose it.")
         return cleaned
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -15,32 +12,13 @@ from cluster.actions import imports
 from cluster.actions.problems import Rejected
 from cluster.forms import AdoptForm, ImportForm
 from cluster.http import OperatorRequest, actor
-from cluster.ipvs.formats import ipvsadm
-from cluster.ipvs.formats.document import fingerprint, from_document
-from cluster.ipvs.formats.fidelity import Level, Note, Parsed
+from cluster.ipvs.formats import ipvsadm, kinds
+from cluster.ipvs.formats.document import fingerprint
 from cluster.ipvs.formats.ipvsadm import command
 from cluster.ipvs.plan import plan
 from cluster.ipvs.state import Table
 from cluster.models import Cluster
 from cluster.review import StepView, actual_table
-
-
-def _parse_json(text: str) -> Parsed:
-    try:
-        return Parsed(table=from_document(json.loads(text)))
-    except json.JSONDecodeError as error:
-        return _unread(error.lineno, f"The text is not JSON: {error.msg}.")
-    except RecursionError:
-        return _unread(1, "The text is nested too deeply.")
-    except ValueError as error:
-        return _unread(1, str(error))
-
-
-def _unread(line: int, text: str) -> Parsed:
-    return Parsed(notes=(Note(line, Level.ERROR, text, "Give the document that the panel exports."),))
-
-
-PARSERS: dict[str, Callable[[str], Parsed]] = {"ipvsadm": ipvsadm.parse, "json": _parse_json}
 
 
 @require_http_methods(["GET", "POST"])
@@ -51,7 +29,7 @@ def cluster_import(request: OperatorRequest, pk: int) -> HttpResponse:
     context = {"cluster": cluster, "form": form}
     if form.is_valid():
         said = form.cleaned_data
-        parsed = PARSERS[said["kind"]](said["text"])
+        parsed = kinds.parse(said["text"], kind=said["kind"])
         if "take" in request.POST and not parsed.errors:
             try:
                 source = f"{dict(ImportForm.KINDS)[said['kind']]}, {len(parsed.table)} services"

@@ -199,6 +199,31 @@ def test_a_json_table_that_cannot_be_is_refused_in_words_and_nothing_is_written(
     assert not VirtualService.objects.exists()
 
 
+KEEPALIVED = """virtual_server 192.168.50.10 80 {
+    lvs_sched rr
+    lvs_method NAT
+    protocol TCP
+    sorry_server 192.168.50.9 80
+    real_server 192.168.50.11 80 {
+        TCP_CHECK {
+        }
+    }
+}
+"""
+
+
+def test_the_format_is_recognised_and_checks_are_said_to_be_left_behind(otto: Client, web: Cluster) -> None:
+    url = reverse("cluster-import", args=[web.pk])
+    looked = otto.post(url, {"kind": "guess", "text": KEEPALIVED})
+    assert "Add service TCP 192.168.50.10:80, scheduler rr." in _text(looked)
+    assert "health checks of 1 backend and has 1 server that stands in" in _text(looked)
+    again = {"kind": "guess", "text": KEEPALIVED, "seen": looked.context["seen"], "take": "1"}
+    assert otto.post(url, again)["Location"] == reverse("cluster-review", args=[web.pk])
+    entry = AuditEntry.objects.first()
+    assert entry is not None and "keepalived.conf, 1 services" in str(vars(entry))
+    assert "was not recognised" in _text(otto.post(url, {"kind": "guess", "text": "hello"}))
+
+
 def test_what_runs_on_a_director_can_be_adopted(
     otto: Client, director: Director, backend: BackendRow, talker: TalkingDirector
 ) -> None:
