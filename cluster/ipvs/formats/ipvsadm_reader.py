@@ -17,6 +17,7 @@ from cluster.ipvs.formats.reading import (
     Draft,
     Unreadable,
     address,
+    kernel_name,
     netmask,
     number,
     port,
@@ -182,9 +183,7 @@ class _Reader:
 
     def _service(self, at: int, key: ServiceKey, line: Line) -> Service:
         options = line.options
-        scheduler = options.get("scheduler", DEFAULT_SCHEDULER)
-        if not 1 <= len(scheduler) <= 15:
-            raise Unreadable(f"The scheduler is {shown(scheduler)}.", "A name has 1 to 15 letters.")
+        scheduler = kernel_name(options.get("scheduler", DEFAULT_SCHEDULER), "The scheduler")
         flags = self._flags(at, scheduler, options.get("sched-flags"))
         if "ops" in options:
             flags |= ServiceFlags.ONE_PACKET
@@ -210,8 +209,8 @@ class _Reader:
         if not given:
             self.draft.note(at, Level.MAPPED, f"-p without a time limit: {timeout} s, as ipvsadm does.")
         engine = options.get("pe", "")
-        if len(engine) > 15:
-            raise Unreadable(f"The persistence engine is {shown(engine)}.", "The kernel has “sip”.")
+        if engine:
+            kernel_name(engine, "The persistence engine")
         return Persistence(timeout, netmask(key.family, options.get("netmask")), engine)
 
     def _backend(self, at: int, key: ServiceKey, line: Line) -> Backend:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
 from collections.abc import Callable
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from json import JSONDecodeError, JSONDecoder
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]
 from typing import Any, NoReturn
@@ -13,7 +12,7 @@ from typing import Any, NoReturn
 from cluster.ipvs.formats.document import from_document, to_document
 from cluster.ipvs.formats.fidelity import Level, Note, Parsed, Rendered
 from cluster.ipvs.formats.reading import shown
-from cluster.ipvs.formats.written_documents import has_each_once, parsed
+from cluster.ipvs.formats.written_documents import has_each_once, lines_of, parsed
 from cluster.ipvs.state import Table
 
 _REMEDY = "Correct it, or export the table anew."
@@ -65,7 +64,7 @@ def _no_constant(name: str) -> NoReturn:
 
 def _with_lines(text: str) -> tuple[object, Callable[[object], int]]:
     """The value once more, and where its objects and lists begin."""
-    ends = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
+    line_at = lines_of(text)
     begins: dict[int, int] = {}
     decoder: Any = _decoder()
 
@@ -80,7 +79,7 @@ def _with_lines(text: str) -> tuple[object, Callable[[object], int]]:
     decoder.parse_object, decoder.parse_array = noted(decoder.parse_object), noted(decoder.parse_array)
     decoder.scan_once = py_make_scanner(decoder)
     value = decoder.decode(text)
-    return value, lambda part: bisect_right(ends, begins.get(id(part), 1) - 1)
+    return value, lambda part: line_at(begins.get(id(part), 1) - 1)
 
 
 def _refused(line: int, text: str) -> Parsed:

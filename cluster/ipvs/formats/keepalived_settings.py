@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from cluster.ipvs.formats.fidelity import Level
 from cluster.ipvs.formats.keepalived_blocks import Block
 from cluster.ipvs.formats.keepalived_checks import INHERITED, setting, yes
-from cluster.ipvs.formats.reading import Unreadable, netmask, number, shown
+from cluster.ipvs.formats.reading import Unreadable, kernel_name, netmask, number, shown
 from cluster.ipvs.formats.writing import tunnel_has_words
 from cluster.ipvs.rules import SCHEDULERS
 from cluster.ipvs.state import Forwarding, Protocol, ServiceFlags, Tunnel, TunnelKind
@@ -80,9 +80,7 @@ class Settings:
             case "persistence_granularity":
                 self._take_granularity(block.word())
             case "persistence_engine":
-                self.engine = block.word()
-                if len(self.engine) > 15:
-                    raise Unreadable(f"The engine is {shown(self.engine)}.", "The kernel has “sip”.")
+                self.engine = kernel_name(block.word(), "The persistence engine")
             case "protocol":
                 self.protocol = _protocol(block.word())
             case "ip_family":

@@ -33,7 +33,7 @@ from cluster.ipvs.state import (
 _METHODS = {forwarding: word for word, forwarding in METHODS.items()}
 _PROTOCOLS = {protocol: word for word, protocol in PROTOCOLS.items()}
 _CHECKSUMS = {flags: word for word, flags in CHECKSUMS.items()}
-ENGINE = re.compile(r"[A-Za-z0-9_-]{0,15}")
+_ENGINE = re.compile(r"[A-Za-z0-9_.-]{0,15}")
 
 
 def render(table: Table) -> Rendered:
@@ -134,7 +134,7 @@ def _missing(service: Service) -> str:
         return "keepalived has one packet scheduling for UDP alone"
     if held and not 1 <= held.timeout_s <= LONGEST_TIMEOUT_S:
         return f"keepalived's persistence is from 1 to {LONGEST_TIMEOUT_S} seconds"
-    if held and not ENGINE.fullmatch(held.engine):
+    if held and not _ENGINE.fullmatch(held.engine):
         return "keepalived cannot write the name of its persistence engine"
     return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from cluster.ipvs.state import Backend, BackendKey, Service, ServiceKey, Table, 
 
 LARGEST_U32 = 0xFFFFFFFF
 LARGEST_INT = 0x7FFFFFFF
+
+_KERNEL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
 class Unreadable(Exception):
@@ -33,6 +36,8 @@ class Draft:
     mapped: set[tuple[str, int]] = field(default_factory=set)
 
     def note(self, line: int, level: Level, text: str, remedy: str = "", file: str = "") -> None:
+        if not text.isprintable():
+            text = "".join(mark if mark.isprintable() else "�" for mark in text)
         self.notes.append(Note(line, level, text, remedy, file))
 
     def refuse(self, line: int, why: Unreadable, file: str = "") -> None:
@@ -101,6 +106,14 @@ def netmask(family: int, text: str | None) -> int:
     except OSError:
         pass
     raise Unreadable(f"{shown(text)} is not a mask.", "Write it as 255.255.255.0.")
+
+
+def kernel_name(text: str, name: str) -> str:
+    """The name of a scheduler or persistence engine, as kernel modules have them; `name` begins the
+    sentence."""
+    if _KERNEL_NAME.fullmatch(text):
+        return text
+    raise Unreadable(f"{name} is {shown(text)}.", "A name has 1 to 15 letters, digits, -, _ and dots.")
 
 
 def split_endpoint(text: str) -> tuple[str, str | None]:

@@ -6,7 +6,9 @@ is given to it alone, so that what is wrong has a line, and the rest is read.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
+from itertools import accumulate
 
 from cluster.ipvs.formats.document import VERSION, from_document
 from cluster.ipvs.formats.fidelity import Level, Parsed
@@ -14,6 +16,14 @@ from cluster.ipvs.formats.reading import Draft
 from cluster.ipvs.state import Service, Table
 
 LineOf = Callable[[object], int]
+
+
+def lines_of(text: str) -> Callable[[int], int]:
+    """The number of the line in which a position of the text is. Only \\n ends a line, as everywhere here;
+    YAML itself would count others too."""
+    begins = [0, *accumulate(len(line) + 1 for line in text.split("\n"))][:-1]
+    return lambda position: max(1, bisect_right(begins, position))
+
 
 _REMEDY = "Correct it; docs/formats.md and the JSON Schema say what stands where."
 
@@ -50,7 +60,7 @@ def _read_service(draft: Draft, said: object, line_of: LineOf) -> None:
     try:
         service = _service({**said, "backends": []})
     except (ValueError, OverflowError) as why:
-        draft.note(line, Level.ERROR, str(why), _REMEDY)
+        draft.note(line, Level.ERROR, _sentence(why), _REMEDY)
         return
     if service.key in draft.services:
         draft.note(line, Level.ERROR, f"{service.key} is there already.", "Take one of them out.")
@@ -63,13 +73,19 @@ def _read_service(draft: Draft, said: object, line_of: LineOf) -> None:
         try:
             (found,) = _service({**said, "backends": [backend]}).backends
         except (ValueError, OverflowError) as why:
-            draft.note(at, Level.ERROR, str(why), _REMEDY)
+            draft.note(at, Level.ERROR, _sentence(why), _REMEDY)
             continue
         if found.key in there:
             draft.note(at, Level.ERROR, f"{found.key} is there already.", "Take one of them out.")
             continue
         there[found.key] = found
         draft.mapped.add(("", at))
+
+
+def _sentence(why: Exception) -> str:
+    """What document.py says, short, printable and with a full stop: it may quote the text."""
+    text = "".join(mark if mark.isprintable() else "�" for mark in str(why)[:300])
+    return text if text.endswith(".") else f"{text}."
 
 
 def _service(said: object) -> Service:
@@ -81,5 +97,5 @@ def _problem(document: dict[str, object]) -> str:
     try:
         from_document(document)
     except (ValueError, OverflowError) as why:
-        return str(why)
+        return _sentence(why)
     return ""

@@ -16,7 +16,7 @@ import yaml
 from cluster.ipvs.formats.document import to_document
 from cluster.ipvs.formats.fidelity import Level, Note, Parsed, Rendered
 from cluster.ipvs.formats.reading import shown
-from cluster.ipvs.formats.written_documents import parsed
+from cluster.ipvs.formats.written_documents import lines_of, parsed
 from cluster.ipvs.state import Table
 
 # A backend's tunnel is in a mapping in a list in a mapping in a list in a mapping.
@@ -30,21 +30,23 @@ _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 def parse(text: str) -> Parsed:
     """The table of this document. Never raises: what is wrong has a note with its line."""
-    reader = _Reader()
+    reader, line_at = _Reader(), lines_of(text)
     try:
         value = reader.read(text)
     except _Refused as refused:
-        return _note(refused.line, refused.text, refused.remedy)
+        return _note(line_at(refused.position), refused.text, refused.remedy)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        return _note(line, f"The text is not YAML: {error.problem or error.context}.", "Correct this line.")
+        what = shown(str(error.problem or error.context))
+        line = line_at(mark.index if mark else 0)
+        return _note(line, f"The text is not YAML: {what}.", "Correct it here or before.")
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, max(error.position, 0)) + 1 if isinstance(error.position, int) else 1
-        return _note(line, "The text has a letter that YAML does not allow.", "Take it out.")
+        return _note(
+            line_at(error.position), "The text has a letter that YAML does not allow.", "Take it out."
+        )
     except (yaml.YAMLError, ValueError) as error:
         return _note(1, f"The text is not YAML: {shown(str(error))}.", "Correct it.")
-    return parsed(value, lambda part: reader.lines.get(id(part), 1))
+    return parsed(value, lambda part: line_at(reader.begins.get(id(part), 0)))
 
 
 def render(table: Table) -> Rendered:
@@ -56,16 +58,16 @@ def render(table: Table) -> Rendered:
 
 
 class _Refused(Exception):
-    def __init__(self, line: int, text: str, remedy: str) -> None:
+    def __init__(self, position: int, text: str, remedy: str) -> None:
         super().__init__(text)
-        self.line, self.text, self.remedy = line, text, remedy
+        self.position, self.text, self.remedy = position, text, remedy
 
 
 class _Reader:
-    """Makes a value of mappings, lists and scalars; `lines` tells by id() where its parts begin."""
+    """Makes a value of mappings, lists and scalars; `begins` tells by id() where its parts begin."""
 
     def __init__(self) -> None:
-        self.lines: dict[int, int] = {}
+        self.begins: dict[int, int] = {}
 
     def read(self, text: str) -> object:
         """The value of the one document; _Refused or a YAMLError for all else."""
@@ -88,7 +90,7 @@ class _Reader:
             made = []
             while not isinstance(item := next(events), yaml.SequenceEndEvent):
                 made.append(self._value(events, item))
-        self.lines[id(made)] = _line(event)
+        self.begins[id(made)] = _begin(event)
         return made
 
     def _mapping(self, events: Iterator[yaml.Event]) -> dict[str, object]:
@@ -96,11 +98,11 @@ class _Reader:
         while not isinstance(name := next(events), yaml.MappingEndEvent):
             if not isinstance(name, yaml.ScalarEvent):
                 raise _Refused(
-                    _line(name), "A name is a list or a mapping.", "Write a word before the colon."
+                    _begin(name), "A name is a list or a mapping.", "Write a word before the colon."
                 )
             if name.value in made:
                 text = f"{shown(name.value)} stands twice in the same mapping."
-                raise _Refused(_line(name), text, "Take one of them out.")
+                raise _Refused(_begin(name), text, "Take one of them out.")
             made[name.value] = self._value(events)
         return made
 
@@ -112,23 +114,23 @@ def _checked(events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
-                raise _Refused(_line(event), "The text has a second document.", "Give one file for each.")
+                raise _Refused(_begin(event), "The text has a second document.", "Give one file for each.")
         if not isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
             continue
         if isinstance(event, yaml.AliasEvent):
             raise _Refused(
-                _line(event), "Aliases such as *name are not read.", "Write out what it stands for."
+                _begin(event), "Aliases such as *name are not read.", "Write out what it stands for."
             )
         if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
-            raise _Refused(_line(event), "Anchors such as &name are not read.", "Take it out.")
+            raise _Refused(_begin(event), "Anchors such as &name are not read.", "Take it out.")
         if getattr(event, "tag", None) is not None:
-            raise _Refused(_line(event), "Tags such as !!int are not read.", "Take it out.")
+            raise _Refused(_begin(event), "Tags such as !!int are not read.", "Take it out.")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > DEEPEST:
-            raise _Refused(_line(event), "The text is nested too deeply to be a table.", "Check its blanks.")
+            raise _Refused(_begin(event), "The text is nested too deeply to be a table.", "Check its blanks.")
         yield event
 
 
@@ -140,8 +142,8 @@ def _scalar(event: yaml.ScalarEvent) -> object:
     return int(event.value) if _NUMBER.fullmatch(event.value) else event.value
 
 
-def _line(event: Any) -> int:
-    return int(event.start_mark.line) + 1
+def _begin(event: Any) -> int:
+    return int(event.start_mark.index)
 
 
 def _note(line: int, text: str, remedy: str) -> Parsed:
