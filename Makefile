@@ -1,6 +1,6 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test run lint types check clean
+.PHONY: help demo test run lint types check fuzz clean
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 export MAKECMDGOALS
@@ -36,7 +36,14 @@ run: ## the development server, with your own Redis (LVSADMIN_REDIS_URL) and dat
 	@LVSADMIN_DEBUG=1 LVSADMIN_PLAIN_HTTP=1 .venv/bin/python manage.py migrate --verbosity 0
 	@LVSADMIN_DEBUG=1 LVSADMIN_PLAIN_HTTP=1 .venv/bin/python manage.py runserver $(or $(PORT),8000)
 
+fuzz: ## look for texts that make a reader of formats fail, for SECONDS=300 (by hand; not part of test)
+	@lab/setup.sh dev
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-fuzz.txt
+	@mkdir -p .fuzz
+	@.venv/bin/python -m tests.fuzz.corpus .fuzz
+	@.venv/bin/python -m tests.fuzz.readers -max_total_time=$(or $(SECONDS),300) -timeout=10 -max_len=8000 .fuzz
+
 clean: ## remove what was installed and written into this folder, but not .data
 	@flock --nonblock lab/demo.py true || { echo "A demo of this folder runs. End it first."; exit 1; }
-	@rm -rf .venv .venv.log .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venv.log .demo .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -20,7 +20,7 @@ every_kind = pytest.mark.parametrize("kind", kinds.FORMATS)
 TEXTS = {kind: [path.read_text() for path in FILES if path.parent.name == kind] for kind in kinds.FORMATS}
 
 
-def _look(text: str, kind: str) -> None:
+def look(text: str, kind: str) -> None:
     """Read it; what comes out must make sense whatever went in."""
     read = kinds.parse(text, kind=kind)
     last = text.count("\n") + 1
@@ -40,7 +40,7 @@ def _look(text: str, kind: str) -> None:
 @few
 @given(text=st.text())
 def test_any_text_is_read_or_named(kind: str, text: str) -> None:
-    _look(text, kind)
+    look(text, kind)
     kinds.guess(text)
 
 
@@ -49,7 +49,7 @@ def test_any_text_is_read_or_named(kind: str, text: str) -> None:
 @given(data=st.data())
 def test_files_with_mistakes_are_read_or_named(kind: str, data: st.DataObject) -> None:
     text = data.draw(st.sampled_from(TEXTS[kind]))
-    _look(mutated(text, data.draw(st.integers(0, 2**32))), kind)
+    look(mutated(text, data.draw(st.integers(0, 2**32))), kind)
 
 
 def _table(services: int) -> Table:
