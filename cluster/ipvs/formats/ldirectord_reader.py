@@ -36,7 +36,8 @@ from cluster.ipvs.state import (
 )
 
 DEFAULT_SCHEDULER = "wrr"
-MOST_BACKENDS = 65536
+MOST_BACKENDS = 1_000_000
+LONGEST_RANGE = 65536
 LONGEST_LINE = 4096
 FORWARDINGS = {"gate": Forwarding.DIRECT, "masq": Forwarding.MASQUERADE, "ipip": Forwarding.TUNNEL}
 
@@ -355,8 +356,8 @@ def _range(first: str, last: str | None) -> Iterator[str]:
         raise Unreadable("ldirectord has no ranges of IPv6 addresses.", "Write one line for each.")
     begin, end = IPv4Address(first), IPv4Address(last)
     many = int(end) - int(begin) + 1
-    if not 1 <= many <= MOST_BACKENDS:
-        text = f"The range {first}->{last} ends before it begins, or has more than {MOST_BACKENDS} addresses."
+    if not 1 <= many <= LONGEST_RANGE:
+        text = f"The range {first}->{last} ends before it begins, or has more than {LONGEST_RANGE} addresses."
         raise Unreadable(text, "Correct its ends.")
     for at in range(many):
         yield str(begin + at)
