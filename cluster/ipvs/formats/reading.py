@@ -13,6 +13,9 @@ from cluster.ipvs.state import Backend, BackendKey, Service, ServiceKey, Table, 
 LARGEST_U32 = 0xFFFFFFFF
 LARGEST_INT = 0x7FFFFFFF
 
+# One line may stand for a hundred thousand, by way of definitions.
+MOST_NOTES_OF_A_LINE = 20
+
 _KERNEL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
@@ -34,8 +37,14 @@ class Draft:
     sorry: dict[ServiceKey, Backend] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     mapped: set[tuple[str, int]] = field(default_factory=set)
+    _told: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def note(self, line: int, level: Level, text: str, remedy: str = "", file: str = "") -> None:
+        told = self._told[file, line] = self._told.get((file, line), 0) + 1
+        if told > MOST_NOTES_OF_A_LINE:
+            if told > MOST_NOTES_OF_A_LINE + 1:
+                return
+            text, remedy = "There is more to say of this line.", "Mend what is named first."
         if not text.isprintable():
             text = "".join(mark if mark.isprintable() else "�" for mark in text)
         self.notes.append(Note(line, level, text, remedy, file))
