@@ -41,7 +41,8 @@ fuzz: ## look for texts that make a reader of formats fail, for SECONDS=300 (by 
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-fuzz.txt
 	@mkdir -p .fuzz
 	@.venv/bin/python -m tests.fuzz.corpus .fuzz
-	@.venv/bin/python -m tests.fuzz.readers -max_total_time=$(or $(SECONDS),300) -timeout=10 -max_len=8000 .fuzz
+	@.venv/bin/python -m tests.fuzz.readers -max_total_time=$(or $(SECONDS),300) -timeout=30 -max_len=8000 \
+		-artifact_prefix=.fuzz/ .fuzz
 
 clean: ## remove what was installed and written into this folder, but not .data
 	@flock --nonblock lab/demo.py true || { echo "A demo of this folder runs. End it first."; exit 1; }

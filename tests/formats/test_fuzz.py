@@ -106,6 +106,6 @@ ODD = [
 def test_twice_an_odd_text_is_at_most_twice_the_work(kind: str, piece: str, end: str) -> None:
     one, two = (
         _calls(lambda count=count: kinds.parse((piece + end) * count, kind=kind))  # type: ignore[misc]
-        for count in (400, 800)
+        for count in (150, 300)
     )
     assert two < 2.3 * one + 2000, f"{one} calls, then {two}"

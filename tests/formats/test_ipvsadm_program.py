@@ -39,7 +39,7 @@ def _as_saved(service: Service) -> Service:
 
 
 @settings(
-    max_examples=10,
+    max_examples=5,
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),

@@ -10,7 +10,7 @@ from cluster.ipvs.formats.fidelity import Level
 from cluster.ipvs.formats.reading import Unreadable, shown
 
 LONGEST_LINE = 1023
-MOST_REPLACEMENTS = 100_000
+MOST_REPLACEMENTS = 50_000
 _MOST_IN_A_LINE = 100
 _MOST_VALUES = 100_000
 
