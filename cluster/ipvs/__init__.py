@@ -1,1 +1,2 @@
-"""Thinks about IPVS tables: values, rules, plans, texts. Standard library only; no clock, socket or file."""
+"""Thinks about IPVS tables: values, rules, plans, texts. No clock, socket or file; no import but the standard
+library and, in one parser, PyYAML."""

@@ -83,6 +83,7 @@ def test_what_is_not_said_is_what_keepalived_takes_then(tmp_path: Path) -> None:
     for ours, its in (
         ("protocol UDP", "defaulting to UDP"),
         ("lvs_sched wlc", "setting default 'wlc'"),
+        ("lvs_method NAT", "setting default NAT"),
         ("persistence_timeout 360", "zero port only valid for persistent services - setting"),
     ):
         assert ours in note.text and its in said

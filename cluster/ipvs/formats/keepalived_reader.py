@@ -152,7 +152,7 @@ class _Reader:
         servers = _Servers(self, settings, reals, sorry)
         if not servers.reals:
             raise Unreadable("The virtual server has no real servers.", "keepalived ignores it; add one.")
-        self._default(block, settings, members, is_group)
+        self._default(block, settings, members, servers, is_group)
         self._add(block, settings, members, servers, is_group)
 
     def _members(self, block: Block, settings: Settings) -> tuple[list[Member], bool]:
@@ -166,7 +166,14 @@ class _Reader:
         settings.family = 6 if ":" in member.address else 4
         return [member], False
 
-    def _default(self, block: Block, settings: Settings, members: list[Member], is_group: bool) -> None:
+    def _default(
+        self,
+        block: Block,
+        settings: Settings,
+        members: list[Member],
+        servers: _Servers,
+        is_group: bool,
+    ) -> None:
         """Fill in, with a note, what keepalived takes where the text does not say it."""
         taken = []
         addressed = any(member.address for member in members)
@@ -176,6 +183,8 @@ class _Reader:
         if settings.scheduler is None:
             settings.scheduler = DEFAULT_SCHEDULER
             taken.append(f"lvs_sched {DEFAULT_SCHEDULER}")
+        if servers.has_default_method:
+            taken.append("lvs_method NAT")
         if settings.timeout_s is None and any(member.address and not member.port for member in members):
             settings.timeout_s = DEFAULT_TIMEOUT_S
             taken.append(f"persistence_timeout {DEFAULT_TIMEOUT_S}, for it has no port")
@@ -240,6 +249,12 @@ class _Servers:
             reader.attempt(block, lambda block: self.reals.append(self._read(block)))
         if sorry is not None:
             reader.attempt(sorry, self._read_sorry)
+
+    @property
+    def has_default_method(self) -> bool:
+        """Whether some server has a method that nobody wrote."""
+        own = (any(child.name == "lvs_method" for child in real.block.inside or []) for real in self.reals)
+        return self._settings.method is None and not all(own)
 
     @property
     def family(self) -> int:
