@@ -160,13 +160,13 @@ PART = {"address": "192.0.2.2", "port": 80, "forwarding": "masquerade", "weight"
 @pytest.mark.parametrize(
     ("services", "said"),
     [
-        ([ONE | {"backends": []}] * 2, "services[1] is TCP 192.0.2.1:80, which is there already."),
-        ([ONE | {"backends": [PART, PART]}], "services[0].backends[1] is 192.0.2.2:80, which is there"),
-        ([ONE | {"backends": [PART | {"weight": 10**30}]}], "services[0].backends[0].weight is not a whole"),
-        ([ONE | {"backends": [PART | {"upper": float("inf")}]}], "services[0].backends[0].upper is not a"),
-        ([ONE | {"backends": [PART | {"weight": float("nan")}]}], "services[0].backends[0].weight is not"),
-        ([ONE | {"backends": [PART | {"port": -1}]}], "services[0].backends[0].port is not a whole number"),
-        ([ONE | {"backends": [], "scheduler": "x" * 500_000}], "services[0].scheduler is not a name"),
+        ([ONE | {"backends": []}] * 2, "TCP 192.0.2.1:80 is there already."),
+        ([ONE | {"backends": [PART, PART]}], "192.0.2.2:80 is there already."),
+        ([ONE | {"backends": [PART | {"weight": 10**30}]}], "Weight is not a whole number between"),
+        ([ONE | {"backends": [PART | {"upper": float("inf")}]}], "Infinity is not JSON."),
+        ([ONE | {"backends": [PART | {"weight": float("nan")}]}], "NaN is not JSON."),
+        ([ONE | {"backends": [PART | {"port": -1}]}], "Port is not a whole number"),
+        ([ONE | {"backends": [], "scheduler": "x" * 500_000}], "Scheduler is not a name"),
         ([ONE | {"backends": [], "flags": 2**31}], "the panel does not know all of its flags, 0x80000000."),
         ([ONE | {"backends": [PART | {"upper": 2**32 - 1}]}], "it has a threshold above 2147483647."),
         (

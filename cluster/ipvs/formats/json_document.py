@@ -1,4 +1,4 @@
-"""A table's document as JSON text, with the lines of what is wrong. docs/decisions/0012 is about YAML."""
+"""A table's document as JSON text, with the lines of what is wrong. docs/decisions/0014 is about YAML."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from cluster.ipvs.formats.document import from_document, to_document
 from cluster.ipvs.formats.fidelity import Level, Note, Parsed, Rendered
 from cluster.ipvs.formats.reading import shown
-from cluster.ipvs.formats.written_documents import has_each_once, lines_of, parsed
+from cluster.ipvs.formats.written_documents import lines_of, parsed
 from cluster.ipvs.state import Table
 
 _REMEDY = "Correct it, or export the table anew."
@@ -30,9 +30,8 @@ def parse(text: str) -> Parsed:
         return _refused(1, str(error))
     try:
         # The usual case, at the speed of C. Lines are looked for only where something is wrong.
-        if isinstance(value, dict) and has_each_once(table := from_document(value)):
-            return Parsed(table)
-    except (ValueError, OverflowError):
+        return Parsed(from_document(value))
+    except ValueError:
         pass
     try:
         return parsed(*_with_lines(text))

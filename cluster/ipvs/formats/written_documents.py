@@ -13,7 +13,7 @@ from itertools import accumulate
 from cluster.ipvs.formats.document import VERSION, from_document
 from cluster.ipvs.formats.fidelity import Level, Parsed
 from cluster.ipvs.formats.reading import Draft
-from cluster.ipvs.state import Service, Table
+from cluster.ipvs.state import Service
 
 LineOf = Callable[[object], int]
 
@@ -43,13 +43,6 @@ def parsed(document: object, line_of: LineOf) -> Parsed:
     return draft.finished()
 
 
-def has_each_once(table: Table) -> bool:
-    """Whether no service, and no backend of a service, stands twice."""
-    return len(table.by_key) == len(table) and all(
-        len({backend.key for backend in service.backends}) == len(service.backends) for service in table
-    )
-
-
 def _read_service(draft: Draft, said: object, line_of: LineOf) -> None:
     line = line_of(said)
     backends = said.get("backends") if isinstance(said, dict) else None
@@ -59,7 +52,7 @@ def _read_service(draft: Draft, said: object, line_of: LineOf) -> None:
         return
     try:
         service = _service({**said, "backends": []})
-    except (ValueError, OverflowError) as why:
+    except ValueError as why:
         draft.note(line, Level.ERROR, _sentence(why), _REMEDY)
         return
     if service.key in draft.services:
@@ -72,7 +65,7 @@ def _read_service(draft: Draft, said: object, line_of: LineOf) -> None:
         at = line_of(backend)
         try:
             (found,) = _service({**said, "backends": [backend]}).backends
-        except (ValueError, OverflowError) as why:
+        except ValueError as why:
             draft.note(at, Level.ERROR, _sentence(why), _REMEDY)
             continue
         if found.key in there:
@@ -82,10 +75,11 @@ def _read_service(draft: Draft, said: object, line_of: LineOf) -> None:
         draft.mapped.add(("", at))
 
 
-def _sentence(why: Exception) -> str:
-    """What document.py says, short, printable and with a full stop: it may quote the text."""
-    text = "".join(mark if mark.isprintable() else "�" for mark in str(why)[:300])
-    return text if text.endswith(".") else f"{text}."
+def _sentence(why: ValueError) -> str:
+    """What document.py says, without the place: each piece is the first of its own document, and the line
+    tells more."""
+    text = str(why).removeprefix("services[0].").removeprefix("backends[0].")
+    return text[0].upper() + text[1:]
 
 
 def _service(said: object) -> Service:
@@ -96,6 +90,6 @@ def _service(said: object) -> Service:
 def _problem(document: dict[str, object]) -> str:
     try:
         from_document(document)
-    except (ValueError, OverflowError) as why:
+    except ValueError as why:
         return _sentence(why)
     return ""

@@ -2,7 +2,7 @@
 
 The value is made here from PyYAML's events, which construct nothing. Plain words are what JSON has: whole
 numbers, true, false and null; all others are text, so that no `on` and no `12:30` becomes something else.
-docs/decisions/0012-yaml-in-the-thinking-room.md says why PyYAML may be imported here.
+docs/decisions/0014-yaml-in-the-thinking-room.md says why PyYAML may be imported here.
 """
 
 from __future__ import annotations
