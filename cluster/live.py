@@ -16,17 +16,17 @@ import redis
 from django.conf import settings
 
 from cluster.ipvs.formats.document import VERSION, from_document, key_from_document
-from cluster.ipvs.state import Table, endpoint
+from cluster.ipvs.impact import Open, by_service
+from cluster.ipvs.state import BackendKey, Table, canonical_address, endpoint
+from cluster.ipvs.stats import BackendCounters
 from cluster.models import Director
 from cluster.wire import envelope
-from cluster.wire.messages import Frame, frame_key
+from cluster.wire.messages import FRAME_LIFETIME_S, Frame, frame_key
 from cluster.wire.payloads import has_sound_numbers
 
 # The kernel refreshes its counters every 2 s; three missed frames are no hiccup.
 PERIOD_S = 2.0
 STALE_AFTER_S = 3 * PERIOD_S
-# What a director gives each frame to live in Redis; what is left of it tells how long it lies there.
-FRAME_LIFETIME_S = 3600
 LARGEST_COUNTER = 2**64
 RATE_NAMES = ("connections", "in_packets", "out_packets", "in_bytes", "out_bytes")
 
@@ -230,13 +230,24 @@ def rows(answers: Live, *, only: str = "") -> list[Row]:
     return [found[key] for key in sorted(found)]
 
 
-def active_connections(one: DirectorLive) -> dict[tuple[str, str], int]:
-    """Established connections by service label and backend endpoint."""
-    return {
-        (service_label(service), endpoint(backend["address"], backend["port"])): int(backend.get("active", 0))
-        for service in one.services
-        for backend in service.get("backends", [])
-    }
+def open_connections(one: DirectorLive) -> Open | None:
+    """The connections of each backend, from a fresh frame; None where there is none."""
+    if not one.shows_kernel:
+        return None
+    return by_service(
+        {
+            (
+                key_from_document(service),
+                BackendKey(canonical_address(backend["address"]), backend["port"]),
+            ): BackendCounters(
+                active=int(backend["active"]),
+                inactive=int(backend.get("inactive", 0)),
+                persistent=int(backend.get("persistent", 0)),
+            )
+            for service in one.services
+            for backend in service["backends"]
+        }
+    )
 
 
 def service_label(service: dict[str, Any]) -> str:

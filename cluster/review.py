@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster import desired, live
+from cluster.ipvs import tuning
 from cluster.ipvs.formats.document import fingerprint, from_document, key_from_document
 from cluster.ipvs.formats.ipvsadm import command
-from cluster.ipvs.plan import Operation, Step, plan
+from cluster.ipvs.impact import impact
+from cluster.ipvs.lint import table_warnings
+from cluster.ipvs.plan import plan
 from cluster.ipvs.rules import table_problems
 from cluster.ipvs.state import ServiceKey, Table
 from cluster.models import Cluster, Director
@@ -29,13 +32,16 @@ class StepView:
 
 @dataclass(frozen=True)
 class DirectorReview:
-    """One director's share of the review. `conflicts` are services that somebody else put there;
+    """One director's share of the review. `conflicts` are services that somebody else put there, because of
+    which the `kept` ones are not removed; `adopted` are somebody else's too, just as the draft wants them;
     `missing_schedulers` are wanted, and its kernel can neither use nor load them."""
 
     one: live.DirectorLive
     presence: str
     steps: list[StepView]
     conflicts: list[str]
+    kept: list[str]
+    adopted: list[str]
     missing_schedulers: list[str]
     has_drifted: bool
 
@@ -50,17 +56,20 @@ class DirectorReview:
 
 @dataclass(frozen=True)
 class Review:
-    """The draft's fingerprint, the rules it breaks, the virtual addresses that no director has, and a part
-    for each director."""
+    """The draft's fingerprint, the rules it breaks, what it says that is rarely meant, the virtual addresses
+    that no director has, and a part for each director."""
 
     fingerprint: str
     problems: list[str]
+    warnings: list[tuple[str, str]]
     homeless: list[str]
     directors: list[DirectorReview]
 
     @property
     def changes_anything(self) -> bool:
-        return any(part.steps or part.conflicts or part.has_drifted for part in self.directors)
+        return any(
+            part.steps or part.conflicts or part.adopted or part.has_drifted for part in self.directors
+        )
 
 
 def review(cluster: Cluster) -> Review:
@@ -69,7 +78,8 @@ def review(cluster: Cluster) -> Review:
     answers = live.read(cluster.directors.all())
     problems = [f"{key}: {problem.text}" for key, problem in table_problems(table)]
     parts = [_part(one, table, redis_is_up=answers.redis_is_up) for one in answers.directors]
-    return Review(fingerprint(table), problems, _homeless(table, answers.directors), parts)
+    warnings = [(str(key), problem.text) for key, problem in table_warnings(table)]
+    return Review(fingerprint(table), problems, warnings, _homeless(table, answers.directors), parts)
 
 
 def reported_table(director: Director) -> Table:
@@ -90,12 +100,17 @@ def has_drifted(one: live.DirectorLive) -> bool:
 def _part(one: live.DirectorLive, table: Table, *, redis_is_up: bool) -> DirectorReview:
     actual, owned = actual_table(one)
     planned = plan(actual, table, owned=owned)
-    active = live.active_connections(one)
+    counted, sysctls = live.open_connections(one), sysctls_of(one.director)
     return DirectorReview(
         one,
         live.presence(one, redis_is_up=redis_is_up),
-        [_view(step, active) for step in planned.steps],
+        [
+            StepView(step.kind, str(step), command(step), impact(step, counted, sysctls))
+            for step in planned.steps
+        ],
         [str(key) for key in planned.conflicts],
+        [str(key) for key in planned.kept],
+        [str(key) for key in planned.adopted],
         _missing(table, one.director),
         has_drifted(one),
     )
@@ -126,19 +141,7 @@ def _homeless(table: Table, directors: list[live.DirectorLive]) -> list[str]:
     return sorted(wanted - held)
 
 
-def _view(step: Step, active: dict[tuple[str, str], int]) -> StepView:
-    return StepView(step.kind, str(step), command(step), _cost(step, active))
-
-
-def _cost(step: Step, active: dict[tuple[str, str], int]) -> str:
-    if step.operation is Operation.REMOVE_SERVICE:
-        cut = sum(count for (service, _), count in active.items() if service == str(step.service.key))
-    elif step.operation is Operation.REMOVE_BACKEND and step.backend is not None:
-        cut = active.get((str(step.service.key), str(step.backend.key)), 0)
-    else:
-        return ""
-    return (
-        f"Cuts {cut} established connection{'' if cut == 1 else 's'}."
-        if cut
-        else "No established connections now."
-    )
+def sysctls_of(director: Director) -> dict[str, str]:
+    """The director's values below net.ipv4.vs, as it last told them."""
+    said = director.facts.get("settings", {})
+    return {one.name: one.value for one in tuning.from_document(said.get("sysctls")) if one.value is not None}

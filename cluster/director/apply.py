@@ -193,7 +193,13 @@ def _apply(order: Order, before: Record | None, director: Director) -> Result:
     record = Record(order.cluster, goal, owned, verified)
     rehearse = director.config.rehearsal != "off"
     return converge(
-        director.kernel, director.journal, record, goal, director=director.name, rehearse=rehearse
+        director.kernel,
+        director.journal,
+        record,
+        goal,
+        director=director.name,
+        rehearse=rehearse,
+        sysctls=host.sysctls(director.kernel),
     )
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cluster.director import host
 from cluster.director.config import Config
 from cluster.director.console import judged, lines, print_journal, print_json, read_text, tell, told
 from cluster.director.converge import Result, converge
@@ -78,9 +79,10 @@ def save(chosen: argparse.Namespace, config: Config | None) -> int:
 def plan(chosen: argparse.Namespace, config: Config | None) -> int:
     """Print what `apply` would do with this text, and what each step does to connections."""
     wanted = judged(read_text(chosen.file), is_loud=not chosen.json)
-    reading = make_kernel(config).read()
+    kernel = make_kernel(config)
+    reading = kernel.read()
     todo = planned(reading.table, wanted, owned=_touchable(wanted, reading.table, chosen, config))
-    steps = told(todo, reading)
+    steps = told(todo, reading, host.sysctls(kernel))
     if chosen.json:
         warnings = [f"{key}: {problem.text}" for key, problem in table_warnings(wanted)]
         print_json({"steps": steps, "warnings": warnings, "left_alone": [str(key) for key in todo.foreign]})
@@ -143,7 +145,15 @@ class _Scratch:
 def _converge(kernel: Kernel, wanted: Table, owned: frozenset[ServiceKey], *, rehearse: bool) -> Result:
     goal = Goal(0, 0, wanted)
     record = Record("", goal, owned)
-    return converge(kernel, _Scratch(record), record, goal, director="this machine", rehearse=rehearse)
+    return converge(
+        kernel,
+        _Scratch(record),
+        record,
+        goal,
+        director="this machine",
+        rehearse=rehearse,
+        sysctls=host.sysctls(kernel),
+    )
 
 
 def _touchable(

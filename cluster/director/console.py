@@ -11,7 +11,7 @@ from cluster.director.converge import Result, to_payload
 from cluster.director.journal import Record
 from cluster.ipvs.formats import ipvsadm
 from cluster.ipvs.formats.ipvsadm import command
-from cluster.ipvs.impact import by_service, impact
+from cluster.ipvs.impact import Sysctls, by_service, impact
 from cluster.ipvs.lint import table_warnings
 from cluster.ipvs.plan import Plan
 from cluster.ipvs.rules import table_problems
@@ -71,7 +71,7 @@ def tell(result: Result, *, as_json: bool) -> int:
     return 0 if result.outcome is Outcome.APPLIED else 1
 
 
-def told(todo: Plan, reading: Reading) -> list[dict[str, str]]:
+def told(todo: Plan, reading: Reading, sysctls: Sysctls) -> list[dict[str, str]]:
     """The steps as words, commands and what they cost."""
     counted = by_service(reading.backends)
     return [
@@ -79,7 +79,7 @@ def told(todo: Plan, reading: Reading) -> list[dict[str, str]]:
             "kind": step.kind,
             "text": str(step),
             "command": command(step),
-            "impact": impact(step, counted, {}),
+            "impact": impact(step, counted, sysctls),
         }
         for step in todo.steps
     ]

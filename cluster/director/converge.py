@@ -28,6 +28,7 @@ from cluster.director.kernel.rehearse import is_worth_it
 from cluster.ipvs.errors import Explanation, explain, means_table_moved, name_of
 from cluster.ipvs.formats.document import key_to_document, to_document
 from cluster.ipvs.formats.ipvsadm import command, service_words
+from cluster.ipvs.impact import Open, Sysctls, by_service, impact
 from cluster.ipvs.plan import Operation, Plan, Step, plan
 from cluster.ipvs.state import ServiceKey, Table
 from cluster.wire.messages import Outcome
@@ -35,6 +36,7 @@ from cluster.wire.messages import Outcome
 log = logging.getLogger(__name__)
 
 ROUNDS = 3
+_NO_SYSCTLS: Sysctls = {}
 # A first apply of 10,000 backends would otherwise make a report of several megabytes.
 MOST_STEPS_TOLD = 500
 
@@ -52,13 +54,15 @@ class Result:
     answers: tuple[Answer, ...] = ()
     # What is ours in the kernel afterwards; None where the kernel was not read.
     table: Table | None = None
+    counted: Open = field(default_factory=dict)
+    sysctls: Sysctls = field(default_factory=dict)
 
     def steps(self) -> list[dict[str, str]]:
         """The steps for people. Of very many, those that went wrong come first and the rest is cut."""
         told = list(self.answers)
         if len(told) > MOST_STEPS_TOLD:
             told = sorted(told, key=lambda answer: answer.errno == 0)[:MOST_STEPS_TOLD]
-        return [_step_out(answer) for answer in told]
+        return [_step_out(answer, impact(answer.step, self.counted, self.sysctls)) for answer in told]
 
 
 @dataclass
@@ -66,6 +70,9 @@ class _Walk:
     """What has happened so far. `owned` grows by what is about to be added, before it is added."""
 
     owned: frozenset[ServiceKey]
+    sysctls: Sysctls
+    # As they were when the walk began: what is cut is no longer counted afterwards.
+    counted: Open = field(default_factory=dict)
     planned: int = 0
     done: list[Answer] = field(default_factory=list)
     trouble: list[Answer] = field(default_factory=list)
@@ -84,14 +91,22 @@ class Notes(Protocol):
 
 
 def converge(
-    kernel: Kernel, journal: Notes, record: Record, goal: Goal, *, director: str, rehearse: bool = False
+    kernel: Kernel,
+    journal: Notes,
+    record: Record,
+    goal: Goal,
+    *,
+    director: str,
+    rehearse: bool = False,
+    sysctls: Sysctls = _NO_SYSCTLS,
 ) -> Result:
     """Make the kernel hold the goal's table, touching owned services and new ones alone, and journal it.
 
     `record` is what the journal is to say meanwhile; its `owned` is what is owned before. The goal becomes
     its `verified` once it was read back. With `rehearse`, nothing is touched where the kernel would refuse a
-    part of the goal. A kernel or disk that fails is a result, not an exception."""
-    walk = _Walk(record.owned)
+    part of the goal. `sysctls` tell what removals do to connections. A kernel or disk that fails is a
+    result, not an exception."""
+    walk = _Walk(record.owned, sysctls)
     try:
         after, rest = _until_same(kernel, journal, record, goal, walk, rehearse=rehearse)
     except JournalError as error:
@@ -136,7 +151,8 @@ def _until_same(
 ) -> tuple[Table, Plan]:
     """The table afterwards and what still differs. Reads anew where the kernel's answers say that the
     table moved under the plan."""
-    after = kernel.read().table
+    before = kernel.read()
+    after, walk.counted = before.table, by_service(before.backends)
     for turn in range(ROUNDS):
         todo = plan(after, goal.table, owned=walk.owned)
         if rehearse and turn == 0 and is_worth_it(todo.steps):
@@ -321,14 +337,17 @@ def _result(
         planned=walk.planned,
         answers=(*walk.done, *walk.trouble),
         table=held,
+        counted=walk.counted,
+        sysctls=walk.sysctls,
     )
 
 
-def _step_out(answer: Answer) -> dict[str, str]:
+def _step_out(answer: Answer, cost: str) -> dict[str, str]:
     step = answer.step
     status = {0: "done", NOT_TRIED: "skipped"}.get(answer.errno, "failed")
     told = {"kind": step.kind, "text": str(step), "command": command(step)}
-    return told | {"status": status, "error": _said(answer)}
+    # What was not done cost nothing.
+    return told | {"impact": "" if answer.errno else cost, "status": status, "error": _said(answer)}
 
 
 def _said(answer: Answer) -> str:

@@ -20,7 +20,7 @@ from cluster.director.config import Config
 from cluster.director.kernel import Kernel, KernelError
 from cluster.director.kernel.memory import MemoryKernel
 from cluster.director.tuning import read_sysctls
-from cluster.ipvs import settings, tuning
+from cluster.ipvs import settings
 
 MODPROBE_DEADLINE_S = 15
 MOST_ADDRESSES = 1000
@@ -56,9 +56,14 @@ def _settings(kernel: Kernel) -> dict[str, Any]:
         found = settings.to_document(kernel.read_settings())
     except KernelError:
         return {}
+    return found | {"sysctls": sysctls(kernel)}
+
+
+def sysctls(kernel: Kernel) -> dict[str, str]:
+    """The kernel's values below net.ipv4.vs, without those that could not be read."""
     # A stand-in must not pass this machine's switches off as its own.
-    sysctls = [] if kernel.stand_in else read_sysctls()
-    return found | {"sysctls": tuning.to_document(sysctls)}
+    found = [] if kernel.stand_in else read_sysctls()
+    return {one.name: one.value for one in found if one.value is not None}
 
 
 def addresses() -> list[str]:

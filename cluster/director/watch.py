@@ -22,13 +22,12 @@ from cluster.ipvs.formats.document import fingerprint
 from cluster.ipvs.state import ServiceKey
 from cluster.ipvs.stats import Reading
 from cluster.wire.envelope import LARGEST_BODY, SigningKey
-from cluster.wire.messages import Frame, frame_key
+from cluster.wire.messages import FRAME_LIFETIME_S, Frame, frame_key
 
 log = logging.getLogger(__name__)
 
 PERIOD_S = 2.0
 HELLO_PERIOD_S = 30.0
-FRAME_LIFETIME_S = 3600
 REDIS_DEADLINE_S = 1.5
 
 Put = Callable[[str, str], None]

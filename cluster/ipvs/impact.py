@@ -23,6 +23,9 @@ _COUNT_CONNECTIONS = frozenset({"lc", "wlc", "sed", "nq", "lblc", "lblcr", "twos
 _FLOOD = "{scheduler} gives it nearly all new connections until it has its share."
 
 
+_UNKNOWN = "How many connections it cuts is not known now."
+
+
 def by_service(counted: Mapping[tuple[ServiceKey, BackendKey], BackendCounters]) -> Open:
     """The counters of a reading, so that a long plan need not look through all of them at each step."""
     found: dict[ServiceKey, dict[BackendKey, BackendCounters]] = {}
@@ -31,9 +34,11 @@ def by_service(counted: Mapping[tuple[ServiceKey, BackendKey], BackendCounters])
     return found
 
 
-def impact(step: Step, counted: Open, sysctls: Sysctls) -> str:
-    """One or two sentences, or nothing where nobody will notice. `counted` are the newest counters;
-    `sysctls` the values below net.ipv4.vs, as far as they are known."""
+def impact(step: Step, counted: Open | None, sysctls: Sysctls) -> str:
+    """One or two sentences, or nothing where nobody will notice. `counted` are the newest counters, None
+    where they are not known; `sysctls` the values below net.ipv4.vs, as far as they are known."""
+    if counted is None:
+        return _UNKNOWN if step.kind == "remove" else ""
     match step.operation:
         case Operation.REMOVE_SERVICE:
             return _of_removal(_sum(step.service.key, counted), step.service, sysctls)

@@ -14,6 +14,9 @@ from cluster.wire.envelope import Refused
 ORDER_LIFETIME_S = 15 * 60
 CLOCK_TOLERANCE_S = 10 * 60
 
+# What a director gives each frame to live in Redis; what is left of it tells how long it lies there.
+FRAME_LIFETIME_S = 3600
+
 ORDER_TASK = "director.order"
 REPORT_TASK = "panel.report"
 REPORT_QUEUE = "panel"
@@ -112,9 +115,9 @@ class Report(_Message):
 
     HELLO: `payload` is `{"public_key", "facts"}`, sent at start and every 30 s; `run` is empty.
     STARTED: the order was taken. FINISHED: `payload` is `{"outcome", "text", "remedy", "detail", "bug",
-    "planned", "steps": [{"kind", "text", "command", "status", "error"}], "table": document of owned services,
-    "owned": [key], "facts"}`. `sequence` rises with every report of one director, for ever; older
-    ones are ignored."""
+    "planned", "steps": [{"kind", "text", "command", "impact", "status", "error"}], "table": document of
+    owned services, "owned": [key], "facts"}`. `sequence` rises with every report of one director, for ever;
+    older ones are ignored."""
 
     event: Event
     run: str

@@ -32,13 +32,15 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class StepTold:
-    """One step for people: what it was, what became of it, and what the kernel said."""
+    """One step for people: what it was, what became of it, what the kernel said, and what it did to open
+    connections."""
 
     kind: str
     text: str
     command: str
     status: str
     error: str
+    impact: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,9 @@ def _step(value: object, index: int) -> StepTold:
     if not isinstance(value, dict):
         raise ValueError(f"steps[{index}] is not an object.")
     names = ("kind", "text", "command", "status", "error")
-    return StepTold(*(_text(value, name, place=f"steps[{index}].") for name in names))
+    place = f"steps[{index}]."
+    told = {name: _text(value, name, place=place) for name in names}
+    return StepTold(**told, impact=_text(value, "impact", place=place, default=""))
 
 
 def _text(said: Mapping[str, Any], name: str, *, place: str = "", default: str | None = None) -> str:

@@ -38,6 +38,7 @@ def test_each_step_is_told_with_the_command_that_does_the_same(stage: Stage) -> 
         "text": "Add backend 10.0.0.1:80 to TCP 192.0.2.1:80, masquerade, weight 1.",
         "command": "ipvsadm -a -t 192.0.2.1:80 -r 10.0.0.1:80 -m -w 1",
         "error": "",
+        "impact": "",
     }
 
 
@@ -227,6 +228,12 @@ def test_another_content_of_the_same_revision_is_refused(stage: Stage) -> None:
     said = stage.apply(Table(), revision=3)
     assert said["outcome"] == "refused" and "another content of revision 3" in said["text"]
     assert stage.actual == SHOP
+
+
+def test_what_a_removal_did_to_connections_is_told(stage: Stage) -> None:
+    stage.apply(SHOP)
+    said = stage.apply(table(SHOP.services[1]), revision=2)
+    assert [step["impact"] for step in said["steps"]] == ["No established connections now."]
 
 
 def test_an_older_revision_is_refused_with_the_reason(stage: Stage) -> None:

@@ -95,6 +95,12 @@ def test_another_way_of_forwarding_is_for_new_connections() -> None:
     assert sentence == "Open connections keep the old way; new ones take the new one."
 
 
+def test_connections_that_nobody_has_counted_are_not_called_none() -> None:
+    for step in (Step(Operation.REMOVE_SERVICE, WEB), Step(Operation.REMOVE_BACKEND, WEB, ONE)):
+        assert impact(step, None, {}) == "How many connections it cuts is not known now."
+    assert impact(Step(Operation.ADD_BACKEND, WEB, ONE), None, {}) == ""
+
+
 def test_what_nobody_notices_is_not_spoken_of() -> None:
     assert told(Operation.ADD_SERVICE) == told(Operation.SET_SERVICE) == ""
     assert told(Operation.SET_BACKEND, backend=replace(ONE, upper=900)) == ""

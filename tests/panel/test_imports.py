@@ -239,6 +239,9 @@ def test_what_runs_on_a_director_can_be_adopted(
     assert otto.post(url, form).status_code == 302
     keys = {str(key) for key in draft_table(Cluster.objects.get(pk=director.cluster_id)).keys}
     assert keys == {"TCP 192.168.50.10:80", *form["services"]}
-    review = _text(otto.get(reverse("cluster-review", args=[director.cluster_id])))
-    assert "UDP 192.168.50.10:53" not in review, "it is as wanted already: no step, no conflict"
+    page = otto.get(reverse("cluster-review", args=[director.cluster_id]))
+    (part,) = page.context["review"].directors
+    assert set(form["services"]) <= set(part.adopted)
+    assert not any("UDP 192.168.50.10:53" in step.text for step in part.steps) and not part.conflicts
+    assert "is in this kernel just as the draft wants it" in _text(page)
     assert "Adopt" in _text(otto.get(reverse("director-detail", args=[director.pk])))
