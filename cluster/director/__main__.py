@@ -7,9 +7,10 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from cluster.director import commands
+from cluster.director import commands, settings_commands
 from cluster.director import config as settings
 from cluster.director.commands import Usage
 from cluster.director.config import Config, ConfigError
@@ -17,6 +18,7 @@ from cluster.director.console import TextError
 from cluster.director.journal import JournalError
 from cluster.director.kernel import KernelError
 from cluster.director.lock import Locked
+from cluster.ipvs.formats.kinds import FORMATS
 
 USUAL_CONFIG = Path("/etc/lvsadmin/director.json")
 
@@ -27,8 +29,13 @@ in the words of ipvsadm:
   ipvsadm-restore              restore             (adds and changes; cuts nothing that it does not name)
   ipvsadm -C; ipvsadm -R       apply --exact       (but without the gap: nothing is flushed)
   (nothing)                    plan                (what apply would do, and what it costs)
+  ipvsadm --set 900 120 300    timeouts 900 120 300
+  ipvsadm --start-daemon       start-daemon, stop-daemon
+  ipvsadm -Z                   zero
+  ipvsadm -Lnc                 connections
+  sysctl net.ipv4.vs           settings, sysctl
 
-Text is that of ipvsadm-save, on standard input and output.
+Text is that of ipvsadm-save, on standard input and output; --format reads and writes others.
 
 exit status: 0 done, or nothing to do; 1 refused, or done in part; 2 a wrong call, text or setting;
 3 (plan) there is something to do.
@@ -80,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     show = _command(listed, "show", commands.show, "print the journal's summary and the kernel's table")
     show.add_argument("--stats", action="store_true", help="connections, packets and bytes since the start")
     save = _command(listed, "save", commands.save, "write the kernel's table as text")
+    save.add_argument("--format", choices=FORMATS, default="ipvsadm", help="of the text; ipvsadm")
     restore = _command(listed, "restore", commands.restore, "put the services of a text into the kernel")
     plan = _command(listed, "plan", commands.plan, "say what apply would do, and what it costs")
     apply = _command(
@@ -88,10 +96,13 @@ def _parser() -> argparse.ArgumentParser:
     sibling = _command(listed, "rehearse", commands.rehearse, "load a document in a private network")
     sibling.set_defaults(settings="none")
 
+    settings_commands.add_to(partial(_command, listed))
+
     for one in (show, save, restore, plan, apply):
         one.add_argument("--json", action="store_true", help="JSON on standard output")
     for one in (restore, plan, apply):
         one.add_argument("file", nargs="?", help="the text; standard input without it")
+        one.add_argument("--format", choices=FORMATS, help="what the text is; guessed without it")
         one.add_argument("--override", action="store_true", help="also services that the panel's orders own")
     for one in (plan, apply):
         one.add_argument(

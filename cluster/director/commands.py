@@ -22,7 +22,7 @@ from cluster.director.kernel.choice import make_kernel
 from cluster.director.kernel.rehearse import serve
 from cluster.director.lock import locked
 from cluster.director.readings import counted_service
-from cluster.ipvs.formats import ipvsadm
+from cluster.ipvs.formats import kinds
 from cluster.ipvs.formats.document import to_document
 from cluster.ipvs.lint import table_warnings
 from cluster.ipvs.plan import plan as planned
@@ -71,14 +71,17 @@ def save(chosen: argparse.Namespace, config: Config | None) -> int:
     table = make_kernel(config).read().table
     if chosen.json:
         print_json(to_document(table))
-    else:
-        sys.stdout.writelines(f"{line}\n" for line in ipvsadm.save(table))
+        return 0
+    rendered = kinds.render(table, kind=chosen.format)
+    sys.stdout.write(rendered.text)
+    for note in rendered.notes:
+        print(note, file=sys.stderr)
     return 0
 
 
 def plan(chosen: argparse.Namespace, config: Config | None) -> int:
     """Print what `apply` would do with this text, and what each step does to connections."""
-    wanted = judged(read_text(chosen.file), is_loud=not chosen.json)
+    wanted = judged(read_text(chosen.file, kind=chosen.format), is_loud=not chosen.json)
     kernel = make_kernel(config)
     reading = kernel.read()
     todo = planned(reading.table, wanted, owned=_touchable(wanted, reading.table, chosen, config))
@@ -97,7 +100,7 @@ def plan(chosen: argparse.Namespace, config: Config | None) -> int:
 
 def apply(chosen: argparse.Namespace, config: Config | None) -> int:
     """Make the kernel hold what the text says, after a rehearsal, and read it back."""
-    wanted = judged(read_text(chosen.file), is_loud=not chosen.json)
+    wanted = judged(read_text(chosen.file, kind=chosen.format), is_loud=not chosen.json)
     kernel = make_kernel(config)
     with _alone(config):
         actual = kernel.read().table
@@ -115,7 +118,7 @@ def apply(chosen: argparse.Namespace, config: Config | None) -> int:
 def restore(chosen: argparse.Namespace, config: Config | None) -> int:
     """Put the services of the text into the kernel as fast as it goes, for a start of the machine: without a
     rehearsal, and without judging what the kernel takes."""
-    wanted = read_text(chosen.file)
+    wanted = read_text(chosen.file, kind=chosen.format)
     kernel = make_kernel(config)
     chosen.exact = False
     with _alone(config):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cluster.director.converge import Result, to_payload
 from cluster.director.journal import Record
-from cluster.ipvs.formats import ipvsadm
+from cluster.ipvs.formats import kinds
 from cluster.ipvs.formats.ipvsadm import command
 from cluster.ipvs.impact import Sysctls, by_service, impact
 from cluster.ipvs.lint import table_warnings
@@ -26,9 +26,9 @@ class TextError(Exception):
     """The text cannot be read; a sentence for each line at fault."""
 
 
-def read_text(path: str | None) -> Table:
-    """The table of a file, or of standard input. TextError where it cannot be read; what only could not be
-    taken over is said on standard error."""
+def read_text(path: str | None, *, kind: str | None) -> Table:
+    """The table of a file, or of standard input, written as `kind` or as it looks. TextError where it cannot
+    be read; what only could not be taken over is said on standard error."""
     try:
         if path is None:
             text = sys.stdin.read(LARGEST_TEXT + 1)
@@ -41,7 +41,7 @@ def read_text(path: str | None) -> Table:
         raise TextError(f"{path or 'Standard input'} is not text in UTF-8.") from None
     if len(text) > LARGEST_TEXT:
         raise TextError(f"The text is longer than {LARGEST_TEXT} characters.")
-    parsed = ipvsadm.parse(text)
+    parsed = kinds.parse(text, kind=kind or kinds.guess(text) or "ipvsadm")
     if parsed.errors:
         raise TextError("\n".join(str(note) for note in parsed.errors))
     for note in parsed.notes:

@@ -206,6 +206,9 @@ def _backend_address_problems(service: Service, backend: Backend) -> Iterator[Pr
     elif isinstance(address, IPv6Address) and address.is_link_local:
         text = f"The kernel refuses link-local backends such as {address}. Use a global address."
         yield Problem("address", text, "backend-address")
+    elif isinstance(address, IPv6Address) and address.ipv4_mapped:
+        text = f"The kernel refuses mapped backends such as {address}. Write {address.ipv4_mapped}."
+        yield Problem("address", text, "backend-address")
     elif address.is_loopback:
         text = f"{address} is the director itself. Give the backend's own address."
         yield Problem("address", text, "backend-address")

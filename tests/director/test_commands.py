@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cluster.director import __main__ as program
-from cluster.director import commands
+from cluster.director import commands, settings_commands
 from cluster.director.config import Config
 from cluster.director.kernel.memory import MemoryKernel
 from cluster.director.lock import locked
@@ -45,6 +45,7 @@ def run(
         return kernel
 
     monkeypatch.setattr(commands, "make_kernel", make_kernel)
+    monkeypatch.setattr(settings_commands, "make_kernel", make_kernel)
     monkeypatch.setattr(program, "USUAL_CONFIG", tmp_path / "none.json")
     monkeypatch.setattr(commands, "LOCK_DEADLINE_S", 0.1)
 
@@ -208,3 +209,55 @@ def test_weights_alone_are_applied_without_a_rehearsal(run: Run, kernel: MemoryK
     assert run("apply", text=TEXT.replace("-w 1", "-w 3"))[0] == 0
     heavier = tuple(replace(one, weight=3) for one in WEB.backends)
     assert kernel.read().table == table(WEB.with_backends(heavier))
+
+
+def test_every_format_is_read_and_written(run: Run, kernel: MemoryKernel) -> None:
+    run("restore", text=TEXT)
+    for kind in ("keepalived", "ldirectord", "json", "yaml"):
+        status, text, _ = run("save", "--format", kind)
+        assert status == 0
+        # Guessed, and with its kind named.
+        assert run("plan", text=text)[0] == 0
+        assert run("plan", "--format", kind, text=text)[0] == 0
+
+
+def test_timeouts_are_set_and_shown(run: Run, kernel: MemoryKernel) -> None:
+    assert run("timeouts", "600", "0", "60") == (0, "", "")
+    said = run("settings")[1]
+    assert "timeout tcp: 600 s" in said and "timeout tcpfin: 120 s" in said and "timeout udp: 60 s" in said
+    assert json.loads(run("settings", "--json")[1])["timeouts"]["udp_s"] == 60
+    status, _, said = run("timeouts", "--", "-1", "0", "0")
+    assert status == 1 and "The timeout must be between" in said
+
+
+def test_sync_daemons_are_started_shown_and_stopped(run: Run, kernel: MemoryKernel) -> None:
+    assert run("start-daemon", "master", "eth0", "--sync-id", "7") == (0, "", "")
+    assert "master sync daemon: eth0, id 7, 224.0.0.81" in run("settings")[1]
+    status, _, said = run("start-daemon", "master", "eth0")
+    assert status == 1 and "one of its role runs already" in said
+    status, _, said = run("start-daemon", "backup", "nosuch0")
+    assert status == 1 and "the network interface does not exist" in said
+    assert run("start-daemon", "backup", "eth0", "--sync-id", "300")[2].startswith("The sync id must be")
+    assert run("stop-daemon", "master") == (0, "", "")
+    assert "sync daemons: none" in run("settings")[1]
+    assert "it does not run" in run("stop-daemon", "master")[2]
+
+
+def test_counters_of_one_service_or_all_are_zeroed(run: Run, kernel: MemoryKernel) -> None:
+    run("restore", text=TEXT)
+    assert run("zero") == run("zero", "-t", "192.0.2.1:80") == (0, "", "")
+    status, _, said = run("zero", "-t", "192.0.2.9:80")
+    assert status == 1 and "it is not in the kernel" in said
+    status, _, said = run("zero", "-t", "nonsense")
+    assert status == 1 and said
+
+
+def test_an_empty_connection_table_is_said_to_be_empty(run: Run) -> None:
+    assert run("connections") == (0, "No entries.\n", "")
+    assert json.loads(run("connections", "--json")[1])["counts"] == []
+    assert run("connections", "--list", "5") == (0, "", "")
+
+
+def test_a_stand_in_has_no_switches_to_set(run: Run) -> None:
+    status, _, said = run("sysctl", "expire_nodest_conn", "1")
+    assert status == 1 and "keeps its table in memory" in said

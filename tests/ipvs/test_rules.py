@@ -81,6 +81,7 @@ ERRORS = [
     ("backend-address", web(replace(ONE, address="127.0.0.1"))),
     ("backend-address", web(replace(ONE, address="192.0.2.1"))),
     ("backend-address", web(Backend("fe80::1", 80), key=KEY6)),
+    ("backend-address", web(Backend("::ffff:10.0.0.1", 80), key=KEY6)),
 ]
 QUIET = replace(TWO, weight=0)
 WARNINGS = [
