@@ -1,6 +1,6 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test run lint types check fuzz clean
+.PHONY: help demo test bench run lint types check fuzz clean
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 export MAKECMDGOALS
@@ -16,6 +16,10 @@ demo: ## the whole product until Ctrl+C (PORT=8000; STAND_IN=1: tables in memory
 test: ## every test there is, and figures at the end
 	@lab/setup.sh dev
 	@.venv/bin/python -m lab.run_tests
+
+bench: ## how fast the kernel's side is, beside ipvsadm, keepalived and a C program; about 20 minutes
+	@lab/setup.sh bench
+	@.venv/bin/python -m bench
 
 check: ## what a commit needs: the checks and the tests that need no lab
 	@lab/setup.sh dev

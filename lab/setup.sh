@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what the project needs on this machine: `setup.sh run` for the demo, `setup.sh dev` for the tests.
+# Installs what the project needs on this machine: `setup.sh run` for the demo, `setup.sh dev` for the tests,
+# `setup.sh bench` for the measurements.
 # Does nothing, and fast, where all of it is there. Everything long is written to a log and shows that it goes on.
 set -eu
 umask 022  # the lab's guest reads the project as an unprivileged user
@@ -16,6 +17,9 @@ requirements="requirements.txt"
 if [ "$what" = dev ]; then
     packages="$packages chromium fonts-liberation procps postgresql keepalived"
     requirements="requirements-dev.txt"
+elif [ "$what" = bench ]; then
+    packages="$packages gcc libc6-dev keepalived"
+    what=run
 fi
 
 main() {

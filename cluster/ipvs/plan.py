@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from operator import attrgetter
 
 from cluster.ipvs.state import Backend, Forwarding, Service, ServiceKey, Table
+
+# As Backend.key, without making one.
+_place = attrgetter("address", "port")
 
 
 class Operation(StrEnum):
@@ -66,9 +70,13 @@ def plan(actual: Table, effective: Table, *, owned: frozenset[ServiceKey]) -> Pl
     all while another cannot take its place: a virtual address that moves must not get lost on the way."""
     steps: list[Step] = []
     conflicts: list[ServiceKey] = []
-    adopted: list[ServiceKey] = []
-    for wanted in effective:
-        found = actual.by_key.get(wanted.key)
+    # Where a table was made from the other, most services are the very same objects: no look into them.
+    same = set(map(id, actual)) & set(map(id, effective))
+    there = {service.key: service for service in actual if id(service) not in same}
+    differing = [service for service in effective if id(service) not in same]
+    adopted = [service.key for service in effective if id(service) in same and service.key not in owned]
+    for wanted in differing:
+        found = there.pop(wanted.key, None)
         if found == wanted:
             if wanted.key not in owned:
                 adopted.append(wanted.key)
@@ -76,12 +84,11 @@ def plan(actual: Table, effective: Table, *, owned: frozenset[ServiceKey]) -> Pl
             conflicts.append(wanted.key)
         else:
             steps.extend(_towards(found, wanted))
-    gone = [service for service in actual if service.key not in effective.by_key]
-    ours = [service for service in gone if service.key in owned]
+    ours = [service for service in there.values() if service.key in owned]
     if not conflicts:
         steps.extend(Step(Operation.REMOVE_SERVICE, service.header) for service in ours)
     kept = tuple(service.key for service in ours) if conflicts else ()
-    foreign = tuple(service.key for service in gone if service.key not in owned)
+    foreign = tuple(service.key for service in there.values() if service.key not in owned)
     return Plan(tuple(steps), tuple(conflicts), kept, tuple(adopted), foreign)
 
 
@@ -106,20 +113,23 @@ def _towards(found: Service | None, wanted: Service) -> Iterator[Step]:
     header = wanted.header
     if found is None:
         yield Step(Operation.ADD_SERVICE, header)
-    elif found.header != header:
+        for backend in wanted.backends:
+            yield Step(Operation.ADD_BACKEND, header, backend)
+        return
+    if found.header != header:
         yield Step(Operation.SET_SERVICE, header, before=found.header)
-    there = {backend.key: backend for backend in found.backends} if found else {}
+    if found.backends == wanted.backends:
+        return
+    there = {_place(backend): backend for backend in found.backends}
     for backend in wanted.backends:
-        if backend.key not in there:
+        if _place(backend) not in there:
             yield Step(Operation.ADD_BACKEND, header, backend)
     for backend in wanted.backends:
-        before = there.get(backend.key)
+        before = there.pop(_place(backend), None)
         if before is not None and before != backend:
             yield Step(Operation.SET_BACKEND, header, backend, before)
-    kept = {backend.key for backend in wanted.backends}
     for backend in there.values():
-        if backend.key not in kept:
-            yield Step(Operation.REMOVE_BACKEND, header, backend)
+        yield Step(Operation.REMOVE_BACKEND, header, backend)
 
 
 def _in_words(step: Step) -> str:

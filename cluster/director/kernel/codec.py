@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Iterator
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final
@@ -35,7 +36,7 @@ VERSION: Final = 1
 GET_SERVICE: Final = 4
 GET_DEST: Final = 8
 GET_INFO: Final = 15
-_COMMANDS: Final = {
+COMMANDS: Final = {
     Operation.ADD_SERVICE: 1,
     Operation.SET_SERVICE: 2,
     Operation.REMOVE_SERVICE: 3,
@@ -45,14 +46,16 @@ _COMMANDS: Final = {
 }
 
 # IPVS_CMD_ATTR_*
-_SERVICE, _DEST = 1, 2
+SERVICE, DEST = 1, 2
 # IPVS_SVC_ATTR_*
 _S_FAMILY, _S_PROTOCOL, _S_ADDRESS, _S_PORT, _S_MARK, _S_SCHEDULER = 1, 2, 3, 4, 5, 6
-_S_FLAGS, _S_TIMEOUT, _S_NETMASK, _S_STATS, _S_ENGINE, _S_STATS64 = 7, 8, 9, 10, 11, 12
+_S_FLAGS, _S_TIMEOUT, _S_NETMASK, S_STATS, _S_ENGINE, S_STATS64 = 7, 8, 9, 10, 11, 12
 # IPVS_DEST_ATTR_*
-_D_ADDRESS, _D_PORT, _D_FORWARDING, _D_WEIGHT, _D_UPPER, _D_LOWER = 1, 2, 3, 4, 5, 6
-_D_ACTIVE, _D_INACTIVE, _D_PERSISTENT, _D_STATS, _D_FAMILY, _D_STATS64 = 7, 8, 9, 10, 11, 12
-_D_TUNNEL_KIND, _D_TUNNEL_PORT, _D_TUNNEL_FLAGS = 13, 14, 15
+D_ADDRESS, D_PORT, D_FORWARDING, D_WEIGHT, D_UPPER, D_LOWER = 1, 2, 3, 4, 5, 6
+D_ACTIVE, D_INACTIVE, D_PERSISTENT, D_STATS, D_FAMILY, D_STATS64 = 7, 8, 9, 10, 11, 12
+D_TUNNEL_KIND, D_TUNNEL_PORT, D_TUNNEL_FLAGS = 13, 14, 15
+# IPVS_STATS_ATTR_CONNS to _OUTBYTES, in the order of Counters
+COUNTERS: Final = (1, 2, 3, 4, 5)
 # IPVS_INFO_ATTR_VERSION
 _I_VERSION = 1
 
@@ -61,8 +64,8 @@ _PERSISTENT, _HASHED = 0x1, 0x2
 _FLAG_MASK = 0xFFFFFFFF & ~_HASHED
 _IPV4_ALONE, _IPV6_ALONE = 0xFFFFFFFF, 128
 
-_ATTRIBUTE = struct.Struct("=HH")
-_NESTED, _KIND_MASK = 0x8000, 0x3FFF
+_ATTRIBUTE, _FLAGS, _WEIGHT = struct.Struct("=HH"), struct.Struct("=II"), struct.Struct("=i")
+NESTED, _KIND_MASK = 0x8000, 0x3FFF
 
 
 def attribute(kind: int, data: bytes) -> bytes:
@@ -70,108 +73,125 @@ def attribute(kind: int, data: bytes) -> bytes:
     return _ATTRIBUTE.pack(4 + len(data), kind) + data + b"\0" * (-len(data) % 4)
 
 
+def walk(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Kind, begin and end of each attribute of one level; HalfRead where one doesn't fit into the data."""
+    while begin + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, begin)
+        if length < 4 or begin + length > end:
+            raise HalfRead("An attribute of the kernel's answer is cut.")
+        yield kind & _KIND_MASK, begin + 4, begin + length
+        begin += (length + 3) & ~3
+
+
 def attributes(data: bytes) -> dict[int, bytes]:
     """The attributes of one level by kind; HalfRead where they don't fit into the data."""
-    found: dict[int, bytes] = {}
-    offset, end = 0, len(data)
-    while offset + 4 <= end:
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        if length < 4 or offset + length > end:
-            raise HalfRead("An attribute of the kernel's answer is cut.")
-        found[kind & _KIND_MASK] = data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return found
+    return {kind: data[begin:end] for kind, begin, end in walk(data, 0, len(data))}
 
 
 def encode_step(step: Step) -> tuple[int, bytes]:
     """The command's number and its attributes. ValueError or struct.error for a value that no field of
     the protocol can hold."""
-    command = _COMMANDS[step.operation]
+    command = COMMANDS[step.operation]
     if step.operation in (Operation.ADD_SERVICE, Operation.SET_SERVICE):
-        return command, attribute(_SERVICE | _NESTED, _key(step.service.key) + _header(step.service))
+        return command, attribute(SERVICE | NESTED, _key(step.service.key) + _header(step.service))
     service = encode_key(step.service.key)
     if step.operation is Operation.REMOVE_SERVICE:
         return command, service
     assert step.backend is not None
-    body = _backend_key(step.backend)
+    body = backend_place(step.backend)
     if step.operation is not Operation.REMOVE_BACKEND:
         # A SET needs the whole backend: what is left out becomes 0.
-        body += _backend_rest(step.backend)
-    return command, service + attribute(_DEST | _NESTED, body)
+        body += backend_settings(step.backend)
+    return command, service + attribute(DEST | NESTED, body)
 
 
 @lru_cache(maxsize=4096)
 def encode_key(key: ServiceKey) -> bytes:
     """The attribute that names a service: of GET_SERVICE, GET_DEST and each backend's command."""
-    return attribute(_SERVICE | _NESTED, _key(key))
+    return attribute(SERVICE | NESTED, _key(key))
 
 
 def decode_service(data: bytes) -> tuple[Service, Counters]:
     """A service without backends, and what it has counted."""
-    found = attributes(_inner(data, _SERVICE))
+    found = attributes(_inner(data, SERVICE))
     try:
-        family = _number(found[_S_FAMILY])
+        family = _number(found[_S_FAMILY], 2)
         key = _decoded_key(found, family)
-        flags = _number(found[_S_FLAGS][:4])
+        flags, _ = _FLAGS.unpack(found[_S_FLAGS])
         held = None
         if flags & _PERSISTENT:
             mask = found[_S_NETMASK]
             held = Persistence(
-                _number(found[_S_TIMEOUT]),
-                _number(mask) if family == AF_INET6 else int.from_bytes(mask, "big"),
+                _number(found[_S_TIMEOUT], 4),
+                _number(mask, 4) if family == AF_INET6 else _big_number(mask, 4),
                 _text(found.get(_S_ENGINE, b"")),
             )
         service = Service(
             key, _text(found[_S_SCHEDULER]), ServiceFlags(flags & ~(_PERSISTENT | _HASHED)), held
         )
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError, struct.error) as error:
         raise HalfRead(f"A service of the kernel's answer cannot be read: {error!r}.") from error
-    return service, _counters(found.get(_S_STATS64) or found.get(_S_STATS))
+    return service, _counters(found.get(S_STATS64) or found.get(S_STATS))
 
 
 def decode_backend(data: bytes, *, service_family: int) -> tuple[Backend, BackendCounters]:
     """A backend and what it has counted. `service_family` (4 or 6) is for kernels that don't name the
     backend's own."""
-    found = attributes(_inner(data, _DEST))
+    found = attributes(_inner(data, DEST))
     try:
-        family = _number(found[_D_FAMILY]) if _D_FAMILY in found else _family(service_family)
+        family = _number(found[D_FAMILY], 2) if D_FAMILY in found else family_number(service_family)
         # The upper bits of the number are the connection's flags, not the method (IP_VS_CONN_F_FWD_MASK).
-        forwarding = Forwarding(_number(found[_D_FORWARDING]) & 7)
+        forwarding = Forwarding(_number(found[D_FORWARDING], 4) & 7)
         tunnel = None
         if forwarding is Forwarding.TUNNEL:
+            # Kernels before 5.2 know one kind alone, and don't name it.
             tunnel = Tunnel(
-                TunnelKind(_number(found.get(_D_TUNNEL_KIND, b""))),
-                int.from_bytes(found.get(_D_TUNNEL_PORT, b""), "big"),
-                _number(found.get(_D_TUNNEL_FLAGS, b"")),
+                TunnelKind(_number(found.get(D_TUNNEL_KIND, b"\0"), 1)),
+                _big_number(found.get(D_TUNNEL_PORT, b"\0\0"), 2),
+                _number(found.get(D_TUNNEL_FLAGS, b"\0\0"), 2),
             )
         backend = Backend(
-            _decoded_address(found[_D_ADDRESS], family),
-            int.from_bytes(found[_D_PORT], "big"),
+            decode_address(found[D_ADDRESS], family),
+            _big_number(found[D_PORT], 2),
             forwarding,
-            int.from_bytes(found[_D_WEIGHT], sys.byteorder, signed=True),
-            _number(found[_D_UPPER]),
-            _number(found[_D_LOWER]),
+            _WEIGHT.unpack(found[D_WEIGHT])[0],
+            _number(found[D_UPPER], 4),
+            _number(found[D_LOWER], 4),
             tunnel,
         )
         counters = BackendCounters(
-            _counters(found.get(_D_STATS64) or found.get(_D_STATS)),
-            _number(found[_D_ACTIVE]),
-            _number(found[_D_INACTIVE]),
-            _number(found[_D_PERSISTENT]),
+            _counters(found.get(D_STATS64) or found.get(D_STATS)),
+            _number(found[D_ACTIVE], 4),
+            _number(found[D_INACTIVE], 4),
+            _number(found[D_PERSISTENT], 4),
         )
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError, struct.error) as error:
         raise HalfRead(f"A backend of the kernel's answer cannot be read: {error!r}.") from error
     return backend, counters
 
 
 def decode_version(data: bytes) -> str:
     """`1.2.1` of an answer to GET_INFO."""
-    number = _number(attributes(data).get(_I_VERSION, b""))
+    try:
+        number = _number(attributes(data)[_I_VERSION], 4)
+    except (KeyError, ValueError) as error:
+        raise HalfRead("The kernel's answer lacks the version of IPVS.") from error
     return f"{number >> 16 & 0xFF}.{number >> 8 & 0xFF}.{number & 0xFF}"
 
 
+def decode_address(data: bytes, family: int) -> str:
+    """Canonical text of the 16 bytes that hold an address of either family. ValueError for other ones."""
+    if len(data) != 16:
+        raise ValueError(f"an address of {len(data)} bytes")
+    if family == AF_INET:
+        return inet_ntop(AF_INET, data[:4])
+    text = inet_ntop(AF_INET6, data)
+    # The C library writes the last 32 bits of mapped addresses as IPv4; our canonical text may not.
+    return canonical_address(text) if "." in text else text
+
+
 def _key(key: ServiceKey) -> bytes:
-    family = attribute(_S_FAMILY, struct.pack("=H", _family(key.family)))
+    family = attribute(_S_FAMILY, struct.pack("=H", family_number(key.family)))
     if key.protocol is Protocol.FIREWALL_MARK:
         return family + attribute(_S_MARK, struct.pack("=I", key.mark))
     return (
@@ -199,28 +219,30 @@ def _header(service: Service) -> bytes:
     )
 
 
-def _backend_key(backend: Backend) -> bytes:
+def backend_place(backend: Backend) -> bytes:
+    """The attributes that say which backend: the address first."""
     family = AF_INET6 if ":" in backend.address else AF_INET
     return (
-        attribute(_D_ADDRESS, _packed(backend.address))
-        + attribute(_D_PORT, struct.pack("!H", backend.port))
-        + attribute(_D_FAMILY, struct.pack("=H", family))
+        attribute(D_ADDRESS, _packed(backend.address))
+        + attribute(D_PORT, struct.pack("!H", backend.port))
+        + attribute(D_FAMILY, struct.pack("=H", family))
     )
 
 
-def _backend_rest(backend: Backend) -> bytes:
+def backend_settings(backend: Backend) -> bytes:
+    """The attributes that ADD and SET have beside the place."""
     body = (
-        attribute(_D_FORWARDING, struct.pack("=I", backend.forwarding))
-        + attribute(_D_WEIGHT, struct.pack("=i", backend.weight))
-        + attribute(_D_UPPER, struct.pack("=I", backend.upper))
-        + attribute(_D_LOWER, struct.pack("=I", backend.lower))
+        attribute(D_FORWARDING, struct.pack("=I", backend.forwarding))
+        + attribute(D_WEIGHT, struct.pack("=i", backend.weight))
+        + attribute(D_UPPER, struct.pack("=I", backend.upper))
+        + attribute(D_LOWER, struct.pack("=I", backend.lower))
     )
     # Only with TUNNEL: a GUE kind with port 0 is refused whatever the forwarding method is.
     if (tunnel := backend.tunnel) and backend.forwarding is Forwarding.TUNNEL:
         body += (
-            attribute(_D_TUNNEL_KIND, struct.pack("=B", tunnel.kind))
-            + attribute(_D_TUNNEL_PORT, struct.pack("!H", tunnel.port))
-            + attribute(_D_TUNNEL_FLAGS, struct.pack("=H", tunnel.flags))
+            attribute(D_TUNNEL_KIND, struct.pack("=B", tunnel.kind))
+            + attribute(D_TUNNEL_PORT, struct.pack("!H", tunnel.port))
+            + attribute(D_TUNNEL_FLAGS, struct.pack("=H", tunnel.flags))
         )
     return body
 
@@ -228,27 +250,19 @@ def _backend_rest(backend: Backend) -> bytes:
 def _decoded_key(found: dict[int, bytes], family: int) -> ServiceKey:
     if _S_MARK in found:
         nowhere = "::" if family == AF_INET6 else "0.0.0.0"
-        return ServiceKey(Protocol.FIREWALL_MARK, nowhere, 0, _number(found[_S_MARK]))
+        return ServiceKey(Protocol.FIREWALL_MARK, nowhere, 0, _number(found[_S_MARK], 4))
     return ServiceKey(
-        Protocol(_number(found[_S_PROTOCOL])),
-        _decoded_address(found[_S_ADDRESS], family),
-        int.from_bytes(found[_S_PORT], "big"),
+        Protocol(_number(found[_S_PROTOCOL], 2)),
+        decode_address(found[_S_ADDRESS], family),
+        _big_number(found[_S_PORT], 2),
     )
-
-
-def _decoded_address(data: bytes, family: int) -> str:
-    if family == AF_INET:
-        return inet_ntop(AF_INET, data[:4])
-    text = inet_ntop(AF_INET6, data[:16])
-    # The C library writes the last 32 bits of mapped addresses as IPv4; our canonical text may not.
-    return canonical_address(text) if "." in text else text
 
 
 def _counters(nest: bytes | None) -> Counters:
     if not nest:
         return Counters()
     found = attributes(nest)
-    return Counters(*(_number(found.get(kind, b"")) for kind in range(1, 6)))
+    return Counters(*(_number(found.get(kind, bytes(4)), 4, 8) for kind in COUNTERS))
 
 
 def _inner(data: bytes, kind: int) -> bytes:
@@ -258,7 +272,8 @@ def _inner(data: bytes, kind: int) -> bytes:
     return found
 
 
-def _family(number: int) -> int:
+def family_number(number: int) -> int:
+    """AF_INET or AF_INET6 for 4 or 6."""
     return AF_INET6 if number == 6 else AF_INET
 
 
@@ -266,8 +281,16 @@ def _packed(address: str) -> bytes:
     return inet_pton(AF_INET6 if ":" in address else AF_INET, address).ljust(16, b"\0")
 
 
-def _number(data: bytes) -> int:
+def _number(data: bytes, *lengths: int) -> int:
+    if len(data) not in lengths:
+        raise ValueError(f"a number of {len(data)} bytes")
     return int.from_bytes(data, sys.byteorder)
+
+
+def _big_number(data: bytes, length: int) -> int:
+    if len(data) != length:
+        raise ValueError(f"a number of {len(data)} bytes")
+    return int.from_bytes(data, "big")
 
 
 def _text(data: bytes) -> str:

@@ -6,7 +6,7 @@ import errno
 import socket
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 from cluster.director.kernel import (
@@ -18,6 +18,7 @@ from cluster.director.kernel import (
     NotPermitted,
     codec,
 )
+from cluster.director.kernel.encoder import Encoder
 from cluster.ipvs.plan import Step
 
 # Flat from 8 to 64 KiB a send; 256 KiB is slower and blocks the kernel's mutex for longer.
@@ -27,11 +28,11 @@ _BATCH_MESSAGES_DEFAULT_BUFFER = 250
 _BATCH_MESSAGES = 2000
 _RECEIVE_BUFFER = 4 * 1024 * 1024
 # The kernel fills up to 32 KiB at a time; a shorter receive would silently lose most of a dump.
-_LARGEST_DATAGRAM = 128 * 1024
+_LARGEST_DATAGRAM = 64 * 1024
 
 _HEADER = struct.Struct("=IHHII")
 _GENERIC_HEADER = struct.Struct("=IHHIIBBH")
-_CODE = struct.Struct("=i")
+_CODE, _TIME = struct.Struct("=i"), struct.Struct("@ll")
 _NETLINK_GENERIC, _SOL_NETLINK, _NETLINK_CAP_ACK, _SO_RCVBUFFORCE = 16, 270, 10, 33
 _REQUEST, _ACK, _DUMP, _INTERRUPTED = 0x1, 0x4, 0x300, 0x10
 _TYPE_ERROR, _TYPE_DONE, _TYPE_OVERRUN = 2, 3, 4
@@ -46,7 +47,8 @@ class Conversation:
         self._sequence = 0
         self._largest_batch = _BATCH_MESSAGES
         self._buffer = bytearray(_LARGEST_DATAGRAM)
-        self._family = 0
+        # The number that IPVS has in this kernel's generic netlink.
+        self.family = 0
 
     def __enter__(self) -> Self:
         try:
@@ -66,7 +68,11 @@ class Conversation:
         self._socket.close()
 
     def _prepare(self) -> None:
-        self._socket.settimeout(self._deadline_s)
+        # The kernel's own deadlines: with those of Python each call would be two.
+        microseconds = max(1, int(self._deadline_s * 1_000_000))  # 0 would be for ever
+        deadline = _TIME.pack(*divmod(microseconds, 1_000_000))
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._socket.setsockopt(socket.SOL_SOCKET, direction, deadline)
         self._socket.bind((0, 0))
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         try:
@@ -80,73 +86,86 @@ class Conversation:
             if refusal.errno != errno.ENOENT:
                 raise
             raise KernelUnavailable("The kernel has no IPVS: the module ip_vs is not loaded.") from None
-        self._family = int.from_bytes(found[_FAMILY_ID], sys.byteorder)
+        if _FAMILY_ID not in found:
+            raise HalfRead("The kernel's answer lacks the number of IPVS.")
+        self.family = int.from_bytes(found[_FAMILY_ID], sys.byteorder)
 
     def ask(self, command: int, payload: bytes) -> bytes:
         """The attributes of one answer. KernelRefused, with the errno, where the kernel refuses."""
-        return self._one(self._family, command, payload)
+        return self._one(self.family, command, payload)
 
-    def dump(self, command: int, payload: bytes) -> Iterator[bytes]:
-        """The attributes of each entry of a list, to its very end."""
-        self._send(self._message(self._family, command, _REQUEST | _DUMP, payload))
+    def dump(
+        self, command: int, payload: bytes, take: Callable[[bytes, int], int] | None = None
+    ) -> Iterator[bytes]:
+        """The attributes of each entry of a list, to its very end.
+
+        `take` is shown each datagram, with the sequence number that its messages must have, before it is
+        walked through. It answers how many bytes at its begin it has understood as entries of this list;
+        those are not yielded."""
+        self._send(self._message(self.family, command, _REQUEST | _DUMP, payload))
         while True:
-            for kind, flags, body in self._receive():
+            data = self._receive_datagram()
+            taken = take(data, self._sequence) if take else 0
+            for kind, flags, body, sequence in _messages(data, taken):
+                self._check_asked(sequence)
                 if flags & _INTERRUPTED:
                     raise HalfRead("The table changed while it was read.")
                 if kind in (_TYPE_ERROR, _TYPE_DONE):
                     self._raise_for(_code(body))
                     return
+                _check_kind(kind, self.family)
                 yield body[4:]
 
     def tell(self, steps: Sequence[Step]) -> list[int]:
         """An errno for each step, 0 for done. The steps go in batches; the last of each asks for an
         acknowledgement, and those before it are heard of only where they were refused."""
         codes = [0] * len(steps)
-        places: dict[int, int] = {}
-        batch = bytearray()
+        encode = Encoder(self.family, _REQUEST).message
+        batch: list[bytes] = []
+        places: list[int] = []
+        size = 0
         for place, step in enumerate(steps):
             try:
-                command, payload = codec.encode_step(step)
+                message = encode(step, self._sequence + 1)
             except (struct.error, ValueError, OSError):
                 codes[place] = errno.EINVAL
                 continue
-            length = 20 + len(payload)
-            if batch and (len(batch) + length > _BATCH_BYTES or len(places) >= self._largest_batch):
+            if batch and (size + len(message) > _BATCH_BYTES or len(batch) >= self._largest_batch):
                 self._tell_batch(batch, places, codes)
-                batch, places = bytearray(), {}
-            batch += self._message(self._family, command, _REQUEST, payload)
-            places[self._sequence] = place
+                batch, places, size = [], [], 0
+            self._sequence += 1
+            batch.append(message)
+            places.append(place)
+            size += len(message)
         if batch:
             self._tell_batch(batch, places, codes)
         return codes
 
-    def _tell_batch(self, batch: bytearray, places: dict[int, int], codes: list[int]) -> None:
-        last = max(places)
-        offset = 0
+    def _tell_batch(self, batch: list[bytes], places: list[int], codes: list[int]) -> None:
+        """`places` are those of the messages' steps; the messages' numbers follow each other."""
+        length, kind, flags, last, port = _HEADER.unpack_from(batch[-1])
+        batch[-1] = _HEADER.pack(length, kind, flags | _ACK, last, port) + batch[-1][_HEADER.size :]
+        self._send(b"".join(batch))
+        first = last - len(batch) + 1
         while True:
-            length, kind, flags, sequence, port = _HEADER.unpack_from(batch, offset)
-            if sequence == last:
-                _HEADER.pack_into(batch, offset, length, kind, flags | _ACK, sequence, port)
-                break
-            offset += length
-        self._send(bytes(batch))
-        while True:
-            for kind, _, body, sequence in self._receive_numbered():
-                if kind != _TYPE_ERROR or sequence not in places:
+            for answer, _, body, sequence in _messages(self._receive_datagram()):
+                if answer != _TYPE_ERROR or not first <= sequence <= last:
                     raise HalfRead("The kernel answered something that was not asked.")
                 code = _code(body)
                 if code == errno.EPERM:
                     self._raise_for(code)
-                codes[places[sequence]] = code
+                codes[places[sequence - first]] = code
                 if sequence == last:
                     return
 
     def _one(self, kind: int, command: int, payload: bytes) -> bytes:
         self._send(self._message(kind, command, _REQUEST, payload))
-        for answer, _, body in self._receive():
+        for answer, _, body, sequence in _messages(self._receive_datagram()):
+            self._check_asked(sequence)
             if answer == _TYPE_ERROR:
                 self._raise_for(_code(body))
                 break
+            _check_kind(answer, kind)
             return body[4:]
         raise HalfRead("The kernel's answer is empty.")
 
@@ -160,22 +179,20 @@ class Conversation:
     def _send(self, data: bytes) -> None:
         try:
             self._socket.send(data)
-        except TimeoutError:
+        except BlockingIOError:
             raise self._silence() from None
         except OSError as error:
             raise KernelError(f"The kernel could not be asked: {error.strerror}.") from error
 
-    def _receive(self) -> Iterator[tuple[int, int, bytes]]:
-        for kind, flags, body, sequence in self._receive_numbered():
-            if sequence != self._sequence:
-                raise HalfRead("The kernel answered something that was not asked.")
-            yield kind, flags, body
+    def _check_asked(self, sequence: int) -> None:
+        if sequence != self._sequence:
+            raise HalfRead("The kernel answered something that was not asked.")
 
-    def _receive_numbered(self) -> Iterator[tuple[int, int, bytes, int]]:
-        """The messages of one datagram, which must be whole."""
+    def _receive_datagram(self) -> bytes:
+        """One datagram, which must be whole."""
         try:
             size, _, flags, _ = self._socket.recvmsg_into([self._buffer])
-        except TimeoutError:
+        except BlockingIOError:
             raise self._silence() from None
         except OSError as error:
             if error.errno == errno.ENOBUFS:
@@ -183,16 +200,9 @@ class Conversation:
             raise KernelError(f"The kernel's answer could not be received: {error.strerror}.") from error
         if flags & socket.MSG_TRUNC:
             raise HalfRead("The kernel's answer was cut.")
-        data = bytes(memoryview(self._buffer)[:size])
-        offset = 0
-        while offset + _HEADER.size <= size:
-            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
-            if length < _HEADER.size or offset + length > size:
-                raise HalfRead("A message of the kernel's answer is cut.")
-            if kind == _TYPE_OVERRUN:
-                raise HalfRead("The kernel lost a part of its answer.")
-            yield kind, flags, data[offset + _HEADER.size : offset + length], sequence
-            offset += (length + 3) & ~3
+        if size < _HEADER.size:
+            raise HalfRead("The kernel's answer is empty.")
+        return bytes(memoryview(self._buffer)[:size])
 
     def _silence(self) -> KernelError:
         return NoAnswer(f"The kernel did not answer within {self._deadline_s:g} s.")
@@ -204,6 +214,27 @@ class Conversation:
             raise KernelRefused(code)
 
 
+def _messages(data: bytes, offset: int = 0) -> Iterator[tuple[int, int, bytes, int]]:
+    """Type, flags, body and sequence number of each message in a datagram, which must end with its last."""
+    while offset < len(data):
+        if offset + _HEADER.size > len(data):
+            raise HalfRead("A message of the kernel's answer is cut.")
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size or offset + length > len(data):
+            raise HalfRead("A message of the kernel's answer is cut.")
+        if kind == _TYPE_OVERRUN:
+            raise HalfRead("The kernel lost a part of its answer.")
+        yield kind, flags, data[offset + _HEADER.size : offset + length], sequence
+        offset += (length + 3) & ~3
+
+
+def _check_kind(kind: int, wanted: int) -> None:
+    if kind != wanted:
+        raise HalfRead("The kernel answered something that was not asked.")
+
+
 def _code(body: bytes) -> int:
     """The errno of an error or of a list's end, where the kernel writes it negative."""
-    return -int(_CODE.unpack_from(body)[0]) if len(body) >= _CODE.size else 0
+    if len(body) < _CODE.size:
+        raise HalfRead("A message of the kernel's answer is cut.")
+    return -int(_CODE.unpack_from(body)[0])

@@ -16,15 +16,19 @@ from cluster.director.kernel import (
     settings_calls,
 )
 from cluster.director.kernel.conversation import Conversation
+from cluster.director.kernel.counted import Block, CountedBackends
+from cluster.director.kernel.readers import BackendReader, Remembered, ServiceReader
 from cluster.director.kernel.rehearse import by_sibling, in_new_namespace, load
 from cluster.ipvs.connections import Connection, ConnectionCounts
 from cluster.ipvs.plan import Step
 from cluster.ipvs.settings import Settings, SyncDaemon, SyncRole, Timeouts
 from cluster.ipvs.state import BackendKey, Service, ServiceKey, Table
-from cluster.ipvs.stats import BackendCounters, Counters, Reading
+from cluster.ipvs.stats import Counters, Reading
 
 DEADLINE_S: Final = 10.0
 READ_ATTEMPTS: Final = 4
+# Of more, all headers are listed: a question for each would cost more than those that nobody asked for.
+_MOST_ASKED_SINGLY: Final = 16
 
 _Read = TypeVar("_Read")
 
@@ -39,6 +43,7 @@ class NetlinkKernel:
     def __init__(self, *, deadline_s: float = DEADLINE_S, rehearsal_socket: str = "") -> None:
         self._deadline_s = deadline_s
         self._rehearsal_socket = rehearsal_socket
+        self._remembered = Remembered()
 
     @property
     def stand_in(self) -> bool:
@@ -49,11 +54,13 @@ class NetlinkKernel:
             return codec.decode_version(talk.ask(codec.GET_INFO, b""))
 
     def read(self) -> Reading:
-        return self._until_whole(_read_all)
+        return self._until_whole(lambda talk: _read_all(talk, self._remembered))
 
     def read_services(self, keys: Iterable[ServiceKey]) -> Table:
-        wanted = sorted(set(keys))
-        return self._until_whole(lambda talk: _read_some(talk, wanted))
+        wanted = frozenset(keys)
+        if len(wanted) > _MOST_ASKED_SINGLY:
+            return self._until_whole(lambda talk: _read_all(talk, self._remembered, wanted)).table
+        return self._until_whole(lambda talk: _read_some(talk, self._remembered, sorted(wanted)))
 
     def do(self, steps: Sequence[Step]) -> list[Answer]:
         if not steps:
@@ -100,54 +107,56 @@ class NetlinkKernel:
         raise AssertionError("unreachable")
 
 
-def _read_all(talk: Conversation) -> Reading:
-    headers = _read_headers(talk)
-    services: list[Service] = []
-    backends: dict[tuple[ServiceKey, BackendKey], BackendCounters] = {}
-    for header, _ in headers.values():
-        service, counters = _read_backends(talk, header)
-        services.append(service)
-        backends |= counters
+def _read_all(
+    talk: Conversation, remembered: Remembered, wanted: frozenset[ServiceKey] | None = None
+) -> Reading:
+    """Everything, or of everything those that are wanted."""
+    headers = _read_headers(talk, remembered, wanted)
+    read = [_read_backends(talk, header, remembered) for header, _ in headers.values()]
     # The dump of a service that has just gone is an empty list, not an error, and dumps go by position:
     # only a second look tells that no service came or went.
-    again = _read_headers(talk)
+    again = _read_headers(talk, remembered, wanted)
     if {key: header for key, (header, _) in again.items()} != {key: h for key, (h, _) in headers.items()}:
         raise HalfRead("The table changed while it was read.")
-    return Reading(Table(tuple(services)), {key: counted for key, (_, counted) in headers.items()}, backends)
+    if wanted is None:
+        remembered.forget_all_but(headers)
+    return Reading(
+        Table(tuple(service for service, _ in read)),
+        {key: counted for key, (_, counted) in headers.items()},
+        CountedBackends({service.key: blocks for service, blocks in read}),
+    )
 
 
-def _read_headers(talk: Conversation) -> dict[ServiceKey, tuple[Service, Counters]]:
-    found: dict[ServiceKey, tuple[Service, Counters]] = {}
-    for data in talk.dump(codec.GET_SERVICE, b""):
-        header, counters = codec.decode_service(data)
-        if header.key in found:
-            raise HalfRead("A service was listed twice, so the table changed while it was read.")
-        found[header.key] = header, counters
-    return found
+def _read_headers(
+    talk: Conversation, remembered: Remembered, wanted: frozenset[ServiceKey] | None
+) -> dict[ServiceKey, tuple[Service, Counters]]:
+    reader = ServiceReader(remembered)
+    for entry in talk.dump(codec.GET_SERVICE, b"", reader.take):
+        reader.add(entry)
+    found = {header.key: (header, counters) for header, counters in reader.found}
+    if len(found) < len(reader.found):
+        raise HalfRead("A service was listed twice, so the table changed while it was read.")
+    return found if wanted is None else {key: found[key] for key in found.keys() & wanted}
 
 
 def _read_backends(
-    talk: Conversation, header: Service
-) -> tuple[Service, dict[tuple[ServiceKey, BackendKey], BackendCounters]]:
-    found = [
-        codec.decode_backend(data, service_family=header.key.family)
-        for data in talk.dump(codec.GET_DEST, codec.encode_key(header.key))
-    ]
-    counters = {(header.key, backend.key): counted for backend, counted in found}
-    if len(counters) != len(found):
-        raise HalfRead("A backend was listed twice, so its service changed while it was read.")
-    return header.with_backends(backend for backend, _ in found), counters
+    talk: Conversation, header: Service, remembered: Remembered
+) -> tuple[Service, list[Block]]:
+    reader = BackendReader(header, remembered)
+    for entry in talk.dump(codec.GET_DEST, codec.encode_key(header.key), reader.take):
+        reader.add(entry)
+    return reader.service()
 
 
-def _read_some(talk: Conversation, keys: Iterable[ServiceKey]) -> Table:
-    found = (_read_one(talk, key) for key in keys)
+def _read_some(talk: Conversation, remembered: Remembered, keys: Iterable[ServiceKey]) -> Table:
+    found = (_read_one(talk, remembered, key) for key in keys)
     return Table(tuple(service for service in found if service is not None))
 
 
-def _read_one(talk: Conversation, key: ServiceKey) -> Service | None:
+def _read_one(talk: Conversation, remembered: Remembered, key: ServiceKey) -> Service | None:
     try:
         header, _ = codec.decode_service(talk.ask(codec.GET_SERVICE, codec.encode_key(key)))
-        service, _ = _read_backends(talk, header)
+        service, _ = _read_backends(talk, header, remembered)
         if not service.backends:
             # No backends, or gone between the two questions?
             talk.ask(codec.GET_SERVICE, codec.encode_key(key))

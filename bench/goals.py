@@ -1,0 +1,71 @@
+"""What we want to be, as ratios of figures from one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+from typing import Any
+
+Figures = dict[str, list[float]]
+Goals = dict[str, dict[str, Any]]
+
+
+def goals(figures: Figures) -> Goals:
+    """Each goal by its name: the value, what it should be, and whether it is."""
+    return {name: _judged(value, sign, goal) for name, value, sign, goal in _all(figures)}
+
+
+def print_figures(figures: Figures) -> None:
+    print(f"\n{'figure':42}{'median':>12}{'least':>12}{'most':>12}{'times':>7}")
+    for name, values in figures.items():
+        print(f"{name:42}{median(values):12.4f}{min(values):12.4f}{max(values):12.4f}{len(values):7}")
+
+
+def print_goals(reached: Goals) -> None:
+    print(f"\n{'goal':66}{'value':>10}   {'goal':10}")
+    for name, goal in reached.items():
+        print(f"{name:66}{goal['value']:10.2f}   {goal['goal']:10}{'met' if goal['met'] else 'MISSED'}")
+
+
+def _all(figures: Figures) -> Iterator[tuple[str, float, str, float]]:
+    def of(name: str) -> float:
+        return median(figures[name])
+
+    for size, factor in (("1000x10", 3.0), ("1000x100", 1.3)):
+        load = of(f"load {size}")
+        yield f"full load {size}, times faster than ipvsadm -R", of(f"ipvsadm -R {size}") / load, "≥", 15
+        yield f"full load {size}, times faster than keepalived", of(f"keepalived start {size}") / load, "≥", 5
+        yield (
+            f"load alone {size}, times the C floor",
+            of(f"send {size}") / of(f"floor send {size}"),
+            "≤",
+            factor,
+        )
+    reload = of("keepalived reload 1000x100")
+    known, audited = of("one weight, known state"), of("one weight, after an audit")
+    yield "one weight, known state, times faster than a reload", reload / known, "≥", 200
+    yield "one weight after an audit, share of a reload", audited / reload, "≤", 0.7
+    read = of("read")
+    yield "table and counters, times faster than ipvsadm", of("ipvsadm -Ln --stats") / read, "≥", 2
+    yield "table and counters, times the receiving floor", read / of("floor receive"), "≤", 1.6
+    yield "no-op apply, writes", max(figures["no-op writes"]), "≤", 0
+    yield "worker with 100,000 backends, MB resident", of("worker resident"), "≤", 120
+    for name in sorted({name.split()[1] for name in figures if name.startswith("parse ")}):
+        parsed = of(f"parse {name} 1000x10")
+        yield (
+            f"parse 11,000 lines of {name}, share of ipvsadm -R",
+            parsed / of("ipvsadm -R 1000x10"),
+            "≤",
+            0.1,
+        )
+        growth = parsed / of(f"parse {name} 125x10") / 8
+        yield f"parse of {name}, time a line at 11,000 to that at 1,375", growth, "≤", 1.5
+    growth = of("growth 10000x10") / of("growth 1000x10") / 10
+    yield "time a service at 10,000 to that at 1,000", growth, "≤", 1.5
+    growth = of("load 1000x100") / of("load 1000x10") / (101 / 11)
+    yield "time a message at 1000x100 to that at 1000x10", growth, "≤", 1.5
+
+
+def _judged(value: float, sign: str, goal: float) -> dict[str, Any]:
+    met = value >= goal if sign == "≥" else value <= goal
+    return {"value": round(value, 4), "goal": f"{sign} {goal:g}", "met": met}

@@ -1,0 +1,165 @@
+"""Inside a director of the lab: measures everything in turn and says it, one JSON line a figure.
+
+Peers take turns within a round, so that whatever else the machine does meets all of them. Every load gets
+a network namespace of its own, and begins when the last one's has been taken apart.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from bench import peers
+from bench.room import fresh_namespace, seconds_of, settle
+from bench.tables import as_saved, table, with_one_weight
+from cluster.director.journal import Journal, Record
+from cluster.director.kernel.conversation import Conversation
+from cluster.director.kernel.netlink import NetlinkKernel
+from cluster.ipvs.formats.ipvsadm import parse
+from cluster.ipvs.plan import plan
+from cluster.ipvs.state import Table
+
+ROUNDS = 5
+SLOW_ROUNDS = 3
+GROWTH = (10, 100, 1000, 10_000)
+
+# One line for each format that can be read: its name, its text for a table, its reader.
+PARSERS: list[tuple[str, Callable[[Table], str], Callable[[str], object]]] = [
+    ("ipvsadm", as_saved, parse),
+]
+
+
+def main() -> None:
+    if sys.argv[1:] and sys.argv[1] == "journal":
+        _write_journal(Path(sys.argv[2]))
+        return
+    growth()
+    parsers()
+    for services, backends in ((1000, 10), (1000, 100)):
+        for number in range(1, ROUNDS + 1):
+            _say(f"{services}x{backends}: round {number} of {ROUNDS}")
+            compare(services, backends, number)
+
+
+def growth() -> None:
+    """Our full load at sizes that grow tenfold, beside the floor of each."""
+    for services in GROWTH:
+        wanted = table(services, 10)
+        for number in range(1, ROUNDS + 1):
+            _say(f"growth: {services}x10, round {number} of {ROUNDS}")
+            _full_load(wanted, f"growth {services}x10")
+            settle()
+            fresh_namespace()
+            _figure(f"growth floor {services}x10", peers.floor_send(wanted))
+
+
+def parsers() -> None:
+    """Each format's reader at an eighth of the lines, a quarter, half and all of 1000x10."""
+    for name, text_of, read in PARSERS:
+        for services in (125, 250, 500, 1000):
+            text = text_of(table(services, 10))
+            for _ in range(ROUNDS):
+                _figure(f"parse {name} {services}x10", seconds_of(partial(read, text)))
+
+
+def compare(services: int, backends: int, number: int) -> None:
+    """One round of all peers at one size."""
+    size, wanted = f"{services}x{backends}", table(services, backends)
+    _load_alone(wanted, size)
+    kernel = _full_load(wanted, f"load {size}")
+    if backends == 100:
+        _changes(kernel, wanted, number)
+        _readings(kernel, wanted)
+    settle()
+    fresh_namespace()
+    with peers.Keepalived(wanted) as keepalived:
+        _figure(f"keepalived start {size}", keepalived.started_s)
+        if backends == 100:
+            changed = with_one_weight(wanted, 1 + number)
+            _figure("keepalived reload 1000x100", keepalived.reload(changed))
+    if backends == 10 or number <= SLOW_ROUNDS:
+        settle()
+        fresh_namespace()
+        _say(f"{size}: ipvsadm -R")
+        _figure(f"ipvsadm -R {size}", peers.ipvsadm_restore(wanted))
+
+
+def _load_alone(wanted: Table, size: str) -> None:
+    """The messages of a load: encoded, sent and acknowledged; and the floor of it."""
+    settle()
+    fresh_namespace()
+    _figure(f"floor send {size}", peers.floor_send(wanted))
+    settle()
+    fresh_namespace()
+    steps = plan(Table(), wanted, owned=frozenset()).steps
+    with Conversation(60) as talk:
+        _figure(f"send {size}", seconds_of(lambda: talk.tell(steps)))
+
+
+def _full_load(wanted: Table, name: str) -> NetlinkKernel:
+    """Read, plan, do, read back, plan again."""
+    settle()
+    fresh_namespace()
+    kernel = NetlinkKernel(deadline_s=60)
+
+    def load() -> None:
+        made = plan(kernel.read().table, wanted, owned=frozenset())
+        _figure(f"{name}: do", seconds_of(lambda: kernel.do(made.steps)))
+        _check(plan(kernel.read_services(wanted.keys), wanted, owned=wanted.keys).is_empty)
+
+    _figure(name, seconds_of(load))
+    return kernel
+
+
+def _changes(kernel: NetlinkKernel, wanted: Table, number: int) -> None:
+    """One weight, where the table is known and where it is read first; then nothing at all."""
+    known = kernel.read().table
+    owned = known.keys
+    changed = with_one_weight(known, 10 + number)
+
+    def change(before: Table, after: Table) -> None:
+        made = plan(before, after, owned=owned)
+        kernel.do(made.steps)
+        touched = {step.service.key for step in made.steps}
+        read = kernel.read_services(touched)
+        _check(len(made.steps) == 1 and read == after.only(touched))
+
+    _figure("one weight, known state", seconds_of(lambda: change(known, changed)))
+    again = with_one_weight(changed, 20 + number)
+    _figure("one weight, after an audit", seconds_of(lambda: change(kernel.read().table, again)))
+    _figure("no-op writes", len(plan(kernel.read().table, again, owned=owned).steps))
+
+
+def _readings(kernel: NetlinkKernel, wanted: Table) -> None:
+    """Table and counters: ours for the first time, again, with every counter looked at, and the peers'."""
+    _figure("read first", seconds_of(NetlinkKernel(deadline_s=60).read))
+    _figure("floor receive", peers.floor_receive(wanted))
+    _figure("read", seconds_of(kernel.read))
+    _figure("ipvsadm -Ln --stats", peers.ipvsadm_list())
+    _figure("read, each counter", seconds_of(lambda: sum(1 for _ in kernel.read().backends.values())))
+
+
+def _write_journal(folder: Path) -> None:
+    """What the worker finds at its start: 100,000 backends that it has to hold."""
+    wanted = table(1000, 100)
+    Journal(folder).write(Record("bench", 1, 1, wanted, wanted.keys, applied=True, applied_revision=1))
+
+
+def _check(is_true: bool) -> None:
+    if not is_true:
+        raise SystemExit("The kernel does not hold what was asked for, so that the figures mean nothing.")
+
+
+def _figure(name: str, value: float) -> None:
+    print(json.dumps({"name": name, "value": value}), flush=True)
+
+
+def _say(text: str) -> None:
+    print(json.dumps({"say": text}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Messages that are alike, recognised many at a time: where each value is, and a proof that it is there.
+
+A kernel lays out the entries of a dump one like the other. The layout is learnt from an entry that was
+read attribute by attribute; afterwards one mask over a whole datagram shows whether every header byte of
+every message in it is the same again. Where one is not, nothing is guessed: the caller reads that
+datagram attribute by attribute.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from typing import Final, Self
+
+from cluster.director.kernel import HalfRead
+from cluster.director.kernel.codec import walk
+
+# Path of an attribute, such as (STATS64, CONNECTIONS), to its value's offset in the message and length.
+Places = dict[tuple[int, ...], tuple[int, int]]
+
+_HEADER: Final = struct.Struct("=IHHIIBBH")
+_SEQUENCE: Final = struct.Struct("=I")
+_SEQUENCE_WORD: Final = 2
+_MOST_SIZES: Final = 16
+# Length, type, flags; not the sequence number, and not the port, which is the socket's; then the command.
+_HEADER_MASK: Final = b"\xff" * 8 + b"\0" * 8 + b"\xff" * 4
+
+
+class Layout:
+    """What all messages of one length and one sequence of attributes have in common."""
+
+    def __init__(self, places: Places, mask: bytes, message: bytes) -> None:
+        self.length = len(message)
+        self.places = places
+        self._mask = mask
+        self._headers = bytes(byte & kept for byte, kept in zip(message, mask, strict=True))
+        self._sized: dict[int, tuple[int, int]] = {}
+
+    @classmethod
+    def of(cls, message: bytes, *, thing: int, nests: frozenset[int]) -> Self | None:
+        """The layout of one message, header included, whose one attribute is of the kind `thing`; `nests`
+        are the kinds in it that hold attributes in turn. None where the message has something that can't
+        be relied on to be there once: another attribute beside, or one twice."""
+        places: Places = {}
+        mask = bytearray(_HEADER_MASK + b"\0" * (len(message) - _HEADER.size))
+        try:
+            ((kind, begin, end),) = walk(message, _HEADER.size, len(message))
+            _keep(mask, begin)
+            _place(message, (begin, end), (), nests, places, mask)
+        except (HalfRead, ValueError):
+            return None
+        return cls(places, bytes(mask), message) if kind == thing and len(message) % 4 == 0 else None
+
+    def count(self, data: bytes, sequence: int) -> int:
+        """How many messages of this layout and sequence number `data` begins with, up to a rest that is
+        too short for one more; 0 where one of them is not alike."""
+        count, rest = divmod(len(data), self.length)
+        if not count:
+            return 0
+        if rest:
+            data = data[:-rest]
+        # The one header field that each dump has anew: a column, not a part of the mask.
+        numbers = memoryview(data).cast("I")[_SEQUENCE_WORD :: self.length // 4].tobytes()
+        mask, headers = self._sized.get(count) or self._size(count)
+        alike = int.from_bytes(data, sys.byteorder) & mask == headers
+        return count if alike and numbers == _SEQUENCE.pack(sequence) * count else 0
+
+    def _size(self, count: int) -> tuple[int, int]:
+        """Mask and headers of so many messages in a row, as one number each."""
+        if len(self._sized) >= _MOST_SIZES:
+            self._sized = {}
+        mask, headers = (int.from_bytes(part * count, sys.byteorder) for part in (self._mask, self._headers))
+        self._sized[count] = mask, headers
+        return mask, headers
+
+
+def _place(
+    message: bytes,
+    span: tuple[int, int],
+    above: tuple[int, ...],
+    nests: frozenset[int],
+    places: Places,
+    mask: bytearray,
+) -> None:
+    for kind, begin, end in walk(message, *span):
+        _keep(mask, begin)
+        path = (*above, kind)
+        # Within a nest padding is there many times; of others the last counts, as in codec.attributes.
+        if path in places and not above:
+            raise ValueError("an attribute is there twice")
+        places[path] = begin, end - begin
+        if not above and kind in nests:
+            _place(message, (begin, end), path, nests, places, mask)
+
+
+def _keep(mask: bytearray, begin: int) -> None:
+    mask[begin - 4 : begin] = b"\xff" * 4
