@@ -31,9 +31,9 @@ class Layout:
 
     def __init__(self, places: Places, mask: bytes, message: bytes) -> None:
         self.length = len(message)
+        # Equal for two layouts that are the same.
+        self.signature = mask, bytes(byte & kept for byte, kept in zip(message, mask, strict=True))
         self.places = places
-        self._mask = mask
-        self._headers = bytes(byte & kept for byte, kept in zip(message, mask, strict=True))
         self._sized: dict[int, tuple[int, int]] = {}
 
     @classmethod
@@ -69,7 +69,7 @@ class Layout:
         """Mask and headers of so many messages in a row, as one number each."""
         if len(self._sized) >= _MOST_SIZES:
             self._sized = {}
-        mask, headers = (int.from_bytes(part * count, sys.byteorder) for part in (self._mask, self._headers))
+        mask, headers = (int.from_bytes(part * count, sys.byteorder) for part in self.signature)
         self._sized[count] = mask, headers
         return mask, headers
 

@@ -7,6 +7,7 @@ every two seconds costs little more than receiving it.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import sys
 from collections import deque
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat, starmap
 from operator import attrgetter
 from socket import AF_INET, inet_ntoa
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cluster.director.kernel import HalfRead, codec
 from cluster.director.kernel.counted import Block, Columns
@@ -26,6 +27,7 @@ from cluster.ipvs.stats import BackendCounters, Counters
 _LENGTH: Final = struct.Struct("=I")
 _ENTRY: Final = 20
 _MOST_REMEMBERED: Final = 20_000
+_MOST_SHAPES: Final = 8
 
 # A backend's numbers beside its address, in the order of `_Settings`: kind and format.
 _SETTINGS: Final = (
@@ -47,8 +49,15 @@ class _Unusable(Exception):
     """A layout that the fast way is not made for; the plain way reads it, or says what is wrong."""
 
 
+_Shape = TypeVar("_Shape", "_BackendShape", "_ServiceShape")
+_Shapes = dict[int, tuple[_Shape, ...]]
+
+
 class _BackendShape:
     """How the messages of one layout are read as columns."""
+
+    THING: Final = codec.DEST
+    STATISTICS: Final = frozenset((codec.D_STATS, codec.D_STATS64))
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -88,8 +97,8 @@ class Remembered:
     """What earlier dumps have taught. Many threads may share one: an entry that gets lost is only learnt
     again, and none is ever changed."""
 
-    backend_shapes: dict[int, _BackendShape] = field(default_factory=dict)
-    service_shapes: dict[int, _ServiceShape] = field(default_factory=dict)
+    backend_shapes: _Shapes[_BackendShape] = field(default_factory=dict)
+    service_shapes: _Shapes[_ServiceShape] = field(default_factory=dict)
     settings: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
     headers: dict[bytes, Service] = field(default_factory=dict)
     # The services as they were read last, under what the kernel said of their backends.
@@ -116,9 +125,8 @@ class BackendReader:
 
     def take(self, data: bytes, sequence: int) -> int:
         """How many bytes of the datagram's begin were understood; the other entries come to `add`."""
-        shape = self._remembered.backend_shapes.get(_LENGTH.unpack_from(data)[0])
-        count = shape.layout.count(data, sequence) if shape else 0
-        if not shape or not count:
+        shape, count = _fitting(self._remembered.backend_shapes, data, sequence)
+        if not shape:
             self._unknown = data
             return 0
         data = data[: count * shape.layout.length]
@@ -129,9 +137,8 @@ class BackendReader:
     def add(self, entry: bytes) -> None:
         """Take one entry of a datagram that has been walked through."""
         if self._unknown is not None:
-            message, self._unknown = _first(self._unknown), None
-            if shape := _shape(_BackendShape, message, codec.DEST, {codec.D_STATS, codec.D_STATS64}):
-                _remember(self._remembered.backend_shapes, len(message), shape)
+            _learn(self._remembered.backend_shapes, _BackendShape, self._unknown)
+            self._unknown = None
         self._single.append(codec.decode_backend(entry, service_family=self._header.key.family))
 
     def service(self) -> tuple[Service, list[Block]]:
@@ -201,8 +208,8 @@ class ServiceReader:
         while offset + _ENTRY <= len(data):
             length = _LENGTH.unpack_from(data, offset)[0]
             message = data[offset : offset + length]
-            shape = self._remembered.service_shapes.get(length)
-            if shape is None or shape.layout.count(message, sequence) != 1:
+            shape, _ = _fitting(self._remembered.service_shapes, message, sequence)
+            if not shape:
                 self._unknown = message
                 break
             self.found.append(shape.read(message, self._remembered.headers))
@@ -212,20 +219,24 @@ class ServiceReader:
     def add(self, entry: bytes) -> None:
         """Take one entry of a datagram that has been walked through."""
         if self._unknown is not None:
-            message, self._unknown = self._unknown, None
-            if shape := _shape(_ServiceShape, message, codec.SERVICE, {codec.S_STATS, codec.S_STATS64}):
-                _remember(self._remembered.service_shapes, len(message), shape)
+            _learn(self._remembered.service_shapes, _ServiceShape, self._unknown)
+            self._unknown = None
         self.found.append(codec.decode_service(entry))
 
 
 class _ServiceShape:
     """How the messages of one layout are read: all before the counters is one piece."""
 
+    THING: Final = codec.SERVICE
+    STATISTICS: Final = frozenset((codec.S_STATS, codec.S_STATS64))
+
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        statistics = [places for path, places in layout.places.items() if path[0] in _STATISTICS]
+        statistics = [places for path, places in layout.places.items() if path[0] in self.STATISTICS]
         self._end = min((offset for offset, _ in statistics), default=layout.length)
-        if any(at > self._end for (kind, *_), (at, _) in layout.places.items() if kind not in _STATISTICS):
+        if any(
+            at > self._end for (kind, *_), (at, _) in layout.places.items() if kind not in self.STATISTICS
+        ):
             raise _Unusable
         self._totals = _totals(layout.places, codec.S_STATS64, codec.S_STATS)
 
@@ -243,17 +254,27 @@ class _ServiceShape:
         return header, Counters(*totals)
 
 
-_STATISTICS: Final = (codec.S_STATS, codec.S_STATS64)
 _address_of, _place_of = attrgetter("address"), attrgetter("address", "port")
 _SLOTS: Final = [getattr(Backend, name).__set__ for name in Backend.__slots__]
 
 
-def _shape(kind: Any, message: bytes, thing: int, nests: set[int]) -> Any:
-    layout = Layout.of(message, thing=thing, nests=frozenset(nests))
-    try:
-        return kind(layout) if layout else None
-    except _Unusable:
-        return None
+def _fitting(shapes: _Shapes[_Shape], data: bytes, sequence: int) -> tuple[_Shape | None, int]:
+    """The known shape of the messages that `data` begins with, and how many of them there are."""
+    for shape in shapes.get(_LENGTH.unpack_from(data)[0], ()):
+        if count := shape.layout.count(data, sequence):
+            return shape, count
+    return None, 0
+
+
+def _learn(shapes: _Shapes[_Shape], kind: type[_Shape], data: bytes) -> None:
+    """Learn the shape of the first message of a datagram that has been walked through, if it has one.
+    The same length can have several: `rr` and `wlc` differ in a header alone."""
+    message = data[: _LENGTH.unpack_from(data)[0]]
+    layout = Layout.of(message, thing=kind.THING, nests=kind.STATISTICS)
+    known: tuple[_Shape, ...] = shapes.get(len(message), ())
+    if layout and all(shape.layout.signature != layout.signature for shape in known):
+        with contextlib.suppress(_Unusable):
+            shapes[len(message)] = (kind(layout), *known)[:_MOST_SHAPES]
 
 
 def _place(places: dict[tuple[int, ...], tuple[int, int]], path: tuple[int, ...], length: int) -> int:
@@ -324,10 +345,6 @@ def _check_once(lists: Sequence[Sequence[Backend]]) -> None:
         places = set(map(_place_of, chain.from_iterable(lists)))
         if len(places) < count:
             raise HalfRead("A backend was listed twice, so its service changed while it was read.")
-
-
-def _first(data: bytes) -> bytes:
-    return data[: _LENGTH.unpack_from(data)[0]]
 
 
 def _remember(kept: dict[Any, Any], key: Any, value: Any) -> None:

@@ -1,0 +1,296 @@
+"""The fast way and the plain one are the same: byte for byte out, value for value in, odd layouts too."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.director.kernel import HalfRead, KernelError, codec
+from cluster.director.kernel.conversation import Conversation
+from cluster.director.kernel.encoder import Encoder
+from cluster.director.kernel.readers import BackendReader, Remembered, ServiceReader
+from cluster.ipvs.plan import Operation, Step
+from cluster.ipvs.state import (
+    Backend,
+    BackendKey,
+    Forwarding,
+    Protocol,
+    Service,
+    ServiceKey,
+    Tunnel,
+    TunnelKind,
+)
+from cluster.ipvs.stats import BackendCounters
+from tests.ipvs.tables import few, services
+from tests.kernel import messages
+from tests.kernel.messages import Said, done, entry_message, nest, say
+
+WEB = Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), "rr")
+WEB6 = replace(WEB, key=replace(WEB.key, address="2001:db8::1"))
+FIRST = 2  # the number of the first question after that for the family
+
+words, longs = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
+addresses = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
+addresses |= st.just(bytes(10) + b"\xff\xff\x01\x02\x03\x04") | st.just(bytes(16))
+_operations = [Operation.ADD_BACKEND, Operation.SET_BACKEND, Operation.REMOVE_BACKEND]
+
+
+@few
+@given(st.lists(services(), max_size=4), st.data())
+def test_every_message_is_the_codecs_own(several: list[Service], data: st.DataObject) -> None:
+    steps = [Step(operation, one.header) for one in several for operation in list(Operation)[:3]]
+    steps += [
+        Step(operation, one.header, backend)
+        for one in several
+        for operation in _operations
+        for backend in one.backends
+    ]
+    encoder = Encoder(28, 1)
+    for number, step in enumerate(data.draw(st.permutations(steps)), start=1):
+        command, payload = codec.encode_step(step)
+        header = struct.pack("=IHHIIBBH", 20 + len(payload), 28, 1, number, 0, command, codec.VERSION, 0)
+        assert encoder.message(step, number) == header + payload
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"weight": 2**31},
+        {"port": 65536},
+        {"port": -1},
+        {"upper": -1},
+        {"lower": 2**32},
+        {"address": "10.0.0.256"},
+        {"address": "a:b"},
+        {"tunnel": Tunnel(TunnelKind.GUE, 65536)},
+        {"tunnel": Tunnel(TunnelKind(256))},
+    ],
+    ids=str,
+)
+def test_a_value_that_no_field_holds_is_refused_by_both(wrong: dict[str, object]) -> None:
+    good = Backend("10.0.0.1", 80, Forwarding.TUNNEL, tunnel=Tunnel())
+    step = Step(Operation.ADD_BACKEND, WEB, replace(good, **wrong))  # type: ignore[arg-type]
+    encoder = Encoder(28, 1)
+    encoder.message(replace(step, backend=good), 1)
+    for encode in (codec.encode_step, lambda one: encoder.message(one, 2)):
+        with pytest.raises((ValueError, OSError, struct.error)):
+            encode(step)
+
+
+@st.composite
+def forms(draw: st.DrawFn) -> dict[str, object]:
+    """How a kernel of some version writes its backends: which attributes there are, and in which order."""
+    return {
+        "without": draw(
+            st.sets(
+                st.sampled_from(
+                    [
+                        codec.D_FAMILY,
+                        codec.D_TUNNEL_KIND,
+                        codec.D_TUNNEL_PORT,
+                        codec.D_TUNNEL_FLAGS,
+                        codec.D_STATS64,
+                    ]
+                )
+            )
+        ),
+        "old statistics": draw(st.sampled_from([None, "full", "empty", "few"])),
+        "unknown": draw(st.sampled_from([None, b"", b"x", b"abc", b"12345678"])),
+        "turned": draw(st.booleans()),
+    }
+
+
+@st.composite
+def entries(draw: st.DrawFn, form: dict[str, object]) -> bytes:
+    four = st.builds(struct.Struct("=I").pack, words)
+    address = draw(addresses)
+    values = dict(messages.backend_attributes(address=address))
+    values[codec.D_PORT] = struct.pack("!H", draw(st.integers(0, 65535)))
+    values[codec.D_FORWARDING] = draw(
+        st.sampled_from([bytes([n, 0, draw(st.integers(0, 9)), 0]) for n in range(9)])
+    )
+    values[codec.D_TUNNEL_KIND] = bytes([draw(st.integers(0, 255))])
+    values[codec.D_TUNNEL_PORT] = draw(st.binary(min_size=2, max_size=2))
+    values[codec.D_TUNNEL_FLAGS] = draw(st.binary(min_size=2, max_size=2))
+    for kind in (
+        *(codec.D_WEIGHT, codec.D_UPPER, codec.D_LOWER),
+        *(codec.D_ACTIVE, codec.D_INACTIVE, codec.D_PERSISTENT),
+    ):
+        values[kind] = draw(four)
+    values[codec.D_STATS64 | codec.NESTED] = messages.statistics([draw(longs) for _ in range(5)])
+    ordered = [(kind, value) for kind, value in values.items() if kind & 0x3FFF not in form["without"]]  # type: ignore[operator]
+    old = {"full": 5, "few": 2, "empty": 0}.get(str(form["old statistics"]))
+    if old is not None:
+        said = messages.statistics([draw(words) for _ in range(old)], bits=32)
+        ordered.append((codec.D_STATS | codec.NESTED, said))
+    if form["unknown"] is not None:
+        ordered.insert(3, (99, form["unknown"]))  # type: ignore[arg-type]
+    return nest(codec.DEST, reversed(ordered) if form["turned"] else ordered)
+
+
+@st.composite
+def dumps(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
+    """An entry or two that teach a layout, then datagrams of some entries each, of one form or of two."""
+    known = draw(forms())
+    kinds = [known, draw(forms())] if draw(st.booleans()) else [known]
+    teaching = [entry_message(draw(entries(known)), FIRST)]
+    datagrams = [
+        b"".join(
+            entry_message(draw(entries(draw(st.sampled_from(kinds)))), FIRST)
+            for _ in range(draw(st.integers(1, 4)))
+        )
+        for _ in range(draw(st.integers(0, 3)))
+    ]
+    return teaching, datagrams
+
+
+Found = dict[BackendKey, tuple[object, BackendCounters]]
+
+
+def plainly(header: Service) -> Found:
+    found: Found = {}
+    with Conversation(0.1) as talk:
+        for entry in talk.dump(codec.GET_DEST, b""):
+            backend, counted = codec.decode_backend(entry, service_family=header.key.family)
+            if backend.key in found:
+                raise HalfRead("twice")
+            found[backend.key] = backend, counted
+    return found
+
+
+def fast(header: Service, remembered: Remembered) -> Found:
+    reader = BackendReader(header, remembered)
+    with Conversation(0.1) as talk:
+        for entry in talk.dump(codec.GET_DEST, b"", reader.take):
+            reader.add(entry)
+    service, blocks = reader.service()
+    found: Found = {
+        backend.key: (backend, block.row(row))
+        for block in blocks
+        for row, backend in enumerate(block.backends)
+    }
+    assert {backend.key: backend for backend in service.backends} == {
+        key: one for key, (one, _) in found.items()
+    }
+    assert service.header == header
+    return found
+
+
+def outcome(read: object, *arguments: object) -> object:
+    try:
+        return read(*arguments)  # type: ignore[operator]
+    except KernelError as error:
+        return type(error)
+
+
+@few
+@given(dumps(), st.sampled_from([WEB, WEB6]))
+def test_any_layout_is_read_the_same(dump: tuple[list[bytes], list[bytes]], header: Service) -> None:
+    teaching, datagrams = dump
+    remembered = Remembered()
+    with pytest.MonkeyPatch.context() as patch:
+        for said in (teaching, datagrams, datagrams, teaching):
+            say(patch, lambda _, __, sequence, said=said: [*said, done(sequence)])  # type: ignore[misc]
+            assert outcome(fast, header, remembered) == outcome(plainly, header)
+
+
+@few
+@given(dumps(), st.data())
+def test_any_damage_is_seen_by_both(dump: tuple[list[bytes], list[bytes]], data: st.DataObject) -> None:
+    teaching, datagrams = dump
+    whole = b"".join(datagrams) or teaching[0]
+    damaged = bytearray(whole)
+    for _ in range(data.draw(st.integers(0, 3))):
+        damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    del damaged[data.draw(st.integers(0, len(whole)) | st.just(len(whole))) :]
+    remembered = Remembered()
+    with pytest.MonkeyPatch.context() as patch:
+        for said in (teaching, [whole], [bytes(damaged)], [whole]):
+            say(patch, lambda _, __, sequence, said=said: [*said, done(sequence)])  # type: ignore[misc]
+            assert outcome(fast, WEB, remembered) == outcome(plainly, WEB)
+
+
+@pytest.mark.parametrize("length", range(0, 400, 4))
+def test_no_header_byte_may_differ_unseen(length: int) -> None:
+    """Every byte of a message, changed alone: it is taken whole only where both ways read it alike."""
+    entry = messages.backend(counted=3)
+    message = entry_message(entry, FIRST)
+    with pytest.MonkeyPatch.context() as patch:
+        for place in range(length, min(length + 4, len(message))):
+            changed = bytearray(message)
+            changed[place] ^= 0x41
+            remembered = Remembered()
+            for said in (message, bytes(changed)):
+                say(patch, lambda _, __, sequence, said=said: [said, done(sequence)])  # type: ignore[misc]
+                assert outcome(fast, WEB, remembered) == outcome(plainly, WEB), place
+
+
+def test_a_known_layout_is_taken_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other tests would pass where nothing was ever taken by the fast way."""
+    remembered = Remembered()
+    said = b"".join(entry_message(messages.backend(address=bytes([10, 0, 0, n])), FIRST) for n in range(60))
+    say(monkeypatch, lambda _, __, sequence: [said, done(sequence)])
+    fast(WEB, remembered)
+    assert BackendReader(WEB, remembered).take(said, FIRST) == len(said)
+    headers = b"".join(
+        entry_message(messages.service(last=n, scheduler=[b"rr\0", b"wlc\0"][n % 2]), FIRST) for n in range(9)
+    )
+    for _ in range(3):
+        read_services(monkeypatch, [headers], remembered)
+    assert ServiceReader(remembered).take(headers, FIRST) == len(headers)
+
+
+def test_what_did_not_change_is_the_same_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered = Remembered()
+    seen = []
+    for counted, weight in ((0, 1), (1, 1), (2, 1), (3, 2)):
+        said = entry_message(messages.backend(counted=counted, weight=weight), FIRST)
+        say(monkeypatch, lambda _, __, sequence, said=said: [said, done(sequence)])  # type: ignore[misc]
+        ((backend, now),) = fast(WEB, remembered).values()
+        assert now.active == now.totals.out_bytes == counted
+        assert backend == Backend("10.0.0.1", 80, weight=weight)
+        seen.append(backend)
+    assert seen[1] is seen[2] is not seen[3]
+
+
+def read_services(patch: pytest.MonkeyPatch, said: list[Said], remembered: Remembered) -> object:
+    say(patch, lambda _, __, sequence: [*said, done(sequence)])
+    reader = ServiceReader(remembered)
+    with Conversation(0.1) as talk:
+        for entry in talk.dump(codec.GET_SERVICE, b"", reader.take):
+            reader.add(entry)
+    return reader.found
+
+
+def read_services_plainly() -> object:
+    with Conversation(0.1) as talk:
+        return [codec.decode_service(entry) for entry in talk.dump(codec.GET_SERVICE, b"")]
+
+
+@few
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 9), st.sampled_from([b"rr\0", b"lc\0", b"wlc\0", b"rr"]), words),
+        min_size=1,
+        max_size=5,
+    ),
+    st.data(),
+)
+def test_services_are_read_the_same(chosen: list[tuple[int, bytes, int]], data: st.DataObject) -> None:
+    whole = b"".join(
+        entry_message(messages.service(last=last, scheduler=scheduler, counted=counted), FIRST)
+        for last, scheduler, counted in chosen
+    )
+    damaged = bytearray(whole)
+    for _ in range(data.draw(st.integers(0, 2))):
+        damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    remembered = Remembered()
+    with pytest.MonkeyPatch.context() as patch:
+        for said in (whole, whole, bytes(damaged), whole):
+            fast_way = outcome(read_services, patch, [said], remembered)
+            say(patch, lambda _, __, sequence, said=said: [said, done(sequence)])  # type: ignore[misc]
+            assert fast_way == outcome(read_services_plainly)
