@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat, starmap
 from operator import attrgetter
 from socket import AF_INET, inet_ntoa
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from cluster.director.kernel import HalfRead, codec
 from cluster.director.kernel.counted import Block, Columns
@@ -49,15 +49,26 @@ class _Unusable(Exception):
     """A layout that the fast way is not made for; the plain way reads it, or says what is wrong."""
 
 
-_Shape = TypeVar("_Shape", "_BackendShape", "_ServiceShape")
+class _HasLayout(Protocol):
+    """`THING` is the kind of attribute that an entry is, `STATISTICS` those in it that hold others."""
+
+    THING: ClassVar[int]
+    STATISTICS: ClassVar[frozenset[int]]
+    layout: Layout
+
+    def __init__(self, layout: Layout) -> None: ...
+
+
+_Shape = TypeVar("_Shape", bound=_HasLayout)
+# By the length of their messages.
 _Shapes = dict[int, tuple[_Shape, ...]]
 
 
 class _BackendShape:
     """How the messages of one layout are read as columns."""
 
-    THING: Final = codec.DEST
-    STATISTICS: Final = frozenset((codec.D_STATS, codec.D_STATS64))
+    THING: ClassVar = codec.DEST
+    STATISTICS: ClassVar = frozenset((codec.D_STATS, codec.D_STATS64))
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -227,8 +238,8 @@ class ServiceReader:
 class _ServiceShape:
     """How the messages of one layout are read: all before the counters is one piece."""
 
-    THING: Final = codec.SERVICE
-    STATISTICS: Final = frozenset((codec.S_STATS, codec.S_STATS64))
+    THING: ClassVar = codec.SERVICE
+    STATISTICS: ClassVar = frozenset((codec.S_STATS, codec.S_STATS64))
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
