@@ -49,11 +49,12 @@ def test_every_message_is_the_codecs_own(several: list[Service], data: st.DataOb
         for operation in _operations
         for backend in one.backends
     ]
-    encoder = Encoder(28, 1)
-    for number, step in enumerate(data.draw(st.permutations(steps)), start=1):
+    steps = data.draw(st.permutations(steps))
+    found = list(Encoder(28, 1).messages(steps, 7))
+    for number, (step, message) in enumerate(zip(steps, found, strict=True), start=7):
         command, payload = codec.encode_step(step)
         header = struct.pack("=IHHIIBBH", 20 + len(payload), 28, 1, number, 0, command, codec.VERSION, 0)
-        assert encoder.message(step, number) == header + payload
+        assert message == header + payload
 
 
 @pytest.mark.parametrize(
@@ -73,12 +74,25 @@ def test_every_message_is_the_codecs_own(several: list[Service], data: st.DataOb
 )
 def test_a_value_that_no_field_holds_is_refused_by_both(wrong: dict[str, object]) -> None:
     good = Backend("10.0.0.1", 80, Forwarding.TUNNEL, tunnel=Tunnel())
-    step = Step(Operation.ADD_BACKEND, WEB, replace(good, **wrong))  # type: ignore[arg-type]
-    encoder = Encoder(28, 1)
-    encoder.message(replace(step, backend=good), 1)
-    for encode in (codec.encode_step, lambda one: encoder.message(one, 2)):
-        with pytest.raises((ValueError, OSError, struct.error)):
-            encode(step)
+    step = Step(Operation.ADD_BACKEND, WEB, good)
+    bad = replace(step, backend=replace(good, **wrong))  # type: ignore[arg-type]
+    with pytest.raises((ValueError, OSError, struct.error)):
+        codec.encode_step(bad)
+    first, refused, second = Encoder(28, 1).messages([step, bad, step], 1)
+    assert first and second and refused is None
+    # The refused one took no number.
+    assert (first[8], second[8]) == (1, 2)
+
+
+def test_no_backend_goes_to_the_service_before_its_own() -> None:
+    nowhere = replace(WEB, key=replace(WEB.key, address="192.0.2.256"))
+    backends = [Backend("10.0.0.1", port) for port in (80, 81)]
+    steps = [
+        Step(Operation.ADD_BACKEND, one, backend) for one in (WEB, nowhere, WEB6) for backend in backends
+    ]
+    assert [message is not None for message in Encoder(28, 1).messages(steps, 1)] == [True] * 2 + [
+        False
+    ] * 2 + [True] * 2
 
 
 @st.composite

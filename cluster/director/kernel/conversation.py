@@ -120,14 +120,12 @@ class Conversation:
         """An errno for each step, 0 for done. The steps go in batches; the last of each asks for an
         acknowledgement, and those before it are heard of only where they were refused."""
         codes = [0] * len(steps)
-        encode = Encoder(self.family, _REQUEST).message
         batch: list[bytes] = []
         places: list[int] = []
         size = 0
-        for place, step in enumerate(steps):
-            try:
-                message = encode(step, self._sequence + 1)
-            except (struct.error, ValueError, OSError):
+        messages = Encoder(self.family, _REQUEST).messages(steps, self._sequence + 1)
+        for place, message in enumerate(messages):
+            if message is None:
                 codes[place] = errno.EINVAL
                 continue
             if batch and (size + len(message) > _BATCH_BYTES or len(batch) >= self._largest_batch):

@@ -1,0 +1,76 @@
+"""The bench's own arithmetic: what it measures is the same for all, and a missed goal is told as one."""
+
+from __future__ import annotations
+
+from bench.goals import Figures, goals
+from bench.inside import PARSERS
+from bench.tables import as_keepalived, table, with_one_weight
+from cluster.ipvs.plan import Operation, plan
+
+FIGURES: Figures = {
+    **{
+        f"{name} {size}": [1.0] for size in ("1000x10", "1000x100") for name in ("load", "send", "floor send")
+    },
+    **{f"ipvsadm -R {size}": [15.0] for size in ("1000x10", "1000x100")},
+    **{f"keepalived start {size}": [5.0] for size in ("1000x10", "1000x100")},
+    "keepalived reload 1000x100": [1.0],
+    "one weight, known state": [0.005],
+    "one weight, after an audit": [0.7],
+    "read": [1.6],
+    "floor receive": [1.0],
+    "ipvsadm -Ln --stats": [3.2],
+    "no-op writes": [0.0, 0.0],
+    "worker resident": [120.0],
+    "parse ipvsadm 1000x10": [1.5],
+    "parse ipvsadm 125x10": [0.18],
+    "growth 10000x10": [10.0],
+    "growth 1000x10": [1.0],
+}
+
+
+def missed(figures: Figures) -> list[str]:
+    return [name for name, goal in goals(figures).items() if not goal["met"]]
+
+
+def test_goals_that_are_just_reached_are_met() -> None:
+    assert missed(FIGURES) == []
+
+
+def test_each_goal_can_be_missed() -> None:
+    worse = {
+        name: [value * (0.5 if "ipvsadm -" in name else 2) for value in values]
+        for name, values in FIGURES.items()
+    }
+    assert {name for name in worse if missed(FIGURES | {name: worse[name]})} >= {
+        "load 1000x10",
+        "send 1000x100",
+        "one weight, known state",
+        "one weight, after an audit",
+        "read",
+        "ipvsadm -Ln --stats",
+        "ipvsadm -R 1000x10",
+        "worker resident",
+        "parse ipvsadm 1000x10",
+        "growth 10000x10",
+    }
+    assert missed(FIGURES | {"no-op writes": [0.0, 1.0, 0.0]}) == ["no-op apply, writes"]
+
+
+def test_the_middle_of_several_measurements_counts() -> None:
+    assert missed(FIGURES | {"one weight, known state": [0.001, 0.005, 9.0]}) == []
+
+
+def test_every_peer_is_given_the_same_table() -> None:
+    wanted = table(300, 10)
+    for _, text_of, read in PARSERS:
+        assert getattr(read(text_of(wanted)), "table", None) == wanted
+    said = as_keepalived(wanted)
+    assert said.count("virtual_server ") == len(wanted) == 300
+    places = [f"real_server {one.address} {one.port} {{" for service in wanted for one in service.backends]
+    assert len(set(places)) == 3000 and all(place in said for place in places)
+
+
+def test_one_weight_is_one_step() -> None:
+    before = table(20, 10)
+    (step,) = plan(before, with_one_weight(before, 7), owned=before.keys).steps
+    assert step.operation is Operation.SET_BACKEND and step.service.key == before.services[-1].key
