@@ -50,5 +50,5 @@ fuzz: ## look for texts that make a reader of formats fail, for SECONDS=300 (by 
 
 clean: ## remove what was installed and written into this folder, but not .data
 	@flock --nonblock lab/demo.py true || { echo "A demo of this folder runs. End it first."; exit 1; }
-	@rm -rf .venv .venv.log .demo .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+.PHONY: help demo test bench run lint types check fuzz clean
 	@find . -name __pycache__ -prune -exec rm -rf {} +

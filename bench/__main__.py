@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
 FLOOR = FOLDER / "floor"
 LONGEST_S = 40 * 60
-WORKER_DEADLINE_S = 90.0
+WORKER_DEADLINE_S = 240.0
 WORKER_ROUNDS_S = 20.0
 # The worker takes orders of nobody here; any key will do.
 NOBODYS_KEY = base64.b64encode(bytes(32)).decode()
@@ -36,8 +36,9 @@ def main() -> int:
     try:
         _compile_floor()
         with tempfile.TemporaryDirectory() as folder:
+            worker = _measure_worker(Path(folder) / "worker")
             figures, kernel = _measure(Path(folder) / "lab")
-            figures |= _measure_worker(Path(folder) / "worker")
+            figures |= worker
     except (LabError, OSError, subprocess.SubprocessError) as problem:
         print(f"bench: {problem}", file=sys.stderr, flush=True)
         return 1
@@ -58,6 +59,7 @@ def _compile_floor() -> None:
     _say("compiling floor.c")
     command = ["gcc", "-O2", "-Wall", "-Werror", "-o", str(FLOOR), str(FOLDER / "floor.c")]
     subprocess.run(command, check=True, timeout=60)
+    FLOOR.chmod(0o755)  # the lab's guest runs it as nobody
 
 
 def _measure(folder: Path) -> tuple[Figures, str]:
