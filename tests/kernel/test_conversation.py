@@ -319,3 +319,31 @@ def test_only_the_last_of_a_batch_asks_for_an_acknowledgement(monkeypatch: pytes
     flags = [flag for _, flag, _ in scripted.sent]
     batches = flags.count(5)
     assert len(flags) == 5000 and flags[-1] == 5 and 5 <= batches <= 20
+
+
+def test_a_refusal_by_us_does_not_shift_those_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [error(3, errno.EEXIST), error(4, 0)]
+    say(monkeypatch, lambda _, __, sequence: said if sequence == 4 else [])
+    wrong = Step(Operation.ADD_BACKEND, WEB, Backend("10.0.0.1", 65536))
+    with Conversation(0.1) as talk:
+        assert talk.tell([wrong, STEPS[0], wrong, *STEPS[1:3]]) == [22, 0, 22, 17, 0]
+
+
+def test_no_batch_is_larger_than_the_kernel_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    scripted = say(monkeypatch, lambda _, __, number: [error(number, 0)] if scripted.sent[-1][1] & 4 else [])
+    send = scripted.send
+    monkeypatch.setattr(scripted, "send", lambda data: sizes.append(len(data)) or send(data))
+    long = [Step(Operation.ADD_SERVICE, Service(WEB.key, "x" * 1000)) for _ in range(300)]
+    with Conversation(0.1) as talk:
+        assert talk.tell(long) == [0] * 300
+    assert max(sizes) <= 64 * 1024 and len(sizes) > 5
+
+
+def test_a_kernel_that_does_not_say_its_number_is_not_asked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted = say(monkeypatch, whole)
+    monkeypatch.setattr(
+        scripted, "send", lambda data: scripted._waiting.append(message(bytes(4), 1, kind=16)) or len(data)
+    )
+    with pytest.raises(HalfRead, match="lacks the number"):
+        NetlinkKernel().version()

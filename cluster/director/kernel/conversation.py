@@ -7,6 +7,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Self
 
 from cluster.director.kernel import (
@@ -25,7 +26,8 @@ from cluster.ipvs.plan import Step
 _BATCH_BYTES = 64 * 1024
 # An answer to each message must fit into the receive buffer at 768 bytes each: 277 in the default one.
 _BATCH_MESSAGES_DEFAULT_BUFFER = 250
-_BATCH_MESSAGES = 2000
+# Of backends, 64 KiB hold some 400.
+_BATCH_MESSAGES = 400
 _RECEIVE_BUFFER = 4 * 1024 * 1024
 # The kernel fills up to 32 KiB at a time; a shorter receive would silently lose most of a dump.
 _LARGEST_DATAGRAM = 64 * 1024
@@ -120,29 +122,32 @@ class Conversation:
         """An errno for each step, 0 for done. The steps go in batches; the last of each asks for an
         acknowledgement, and those before it are heard of only where they were refused."""
         codes = [0] * len(steps)
-        batch: list[bytes] = []
-        places: list[int] = []
-        size = 0
         messages = Encoder(self.family, _REQUEST).messages(steps, self._sequence + 1)
-        for place, message in enumerate(messages):
-            if message is None:
-                codes[place] = errno.EINVAL
-                continue
-            if batch and (size + len(message) > _BATCH_BYTES or len(batch) >= self._largest_batch):
-                self._tell_batch(batch, places, codes)
-                batch, places, size = [], [], 0
-            self._sequence += 1
-            batch.append(message)
-            places.append(place)
-            size += len(message)
-        if batch:
-            self._tell_batch(batch, places, codes)
+        told = 0
+        while some := list(islice(messages, self._largest_batch)):
+            places: Sequence[int] = range(told, told + len(some))
+            told += len(some)
+            if None in some:
+                for place, message in zip(places, some, strict=True):
+                    codes[place] = errno.EINVAL if message is None else 0
+                places = [place for place in places if not codes[place]]
+            self._tell_some([message for message in some if message is not None], places, codes)
         return codes
 
-    def _tell_batch(self, batch: list[bytes], places: list[int], codes: list[int]) -> None:
+    def _tell_some(self, batch: list[bytes], places: Sequence[int], codes: list[int]) -> None:
+        """In one batch if they are not too large for it."""
+        if len(batch) > 1 and sum(map(len, batch)) > _BATCH_BYTES:
+            half = len(batch) // 2
+            self._tell_some(batch[:half], places[:half], codes)
+            self._tell_some(batch[half:], places[half:], codes)
+        elif batch:
+            self._tell_batch(batch, places, codes)
+
+    def _tell_batch(self, batch: list[bytes], places: Sequence[int], codes: list[int]) -> None:
         """`places` are those of the messages' steps; the messages' numbers follow each other."""
         length, kind, flags, last, port = _HEADER.unpack_from(batch[-1])
         batch[-1] = _HEADER.pack(length, kind, flags | _ACK, last, port) + batch[-1][_HEADER.size :]
+        self._sequence = last
         self._send(b"".join(batch))
         first = last - len(batch) + 1
         while True:
