@@ -15,7 +15,7 @@ from pathlib import Path
 from bench import peers
 from bench.room import fresh_namespace, seconds_of, settle
 from bench.tables import as_saved, table, with_one_weight
-from cluster.director.journal import Journal, Record
+from cluster.director.journal import Goal, Journal, Record
 from cluster.director.kernel.conversation import Conversation
 from cluster.director.kernel.netlink import NetlinkKernel
 from cluster.ipvs.formats.ipvsadm import parse
@@ -145,7 +145,8 @@ def _readings(kernel: NetlinkKernel, wanted: Table) -> None:
 def _write_journal(folder: Path) -> None:
     """What the worker finds at its start: 100,000 backends that it has to hold."""
     wanted = table(1000, 100)
-    Journal(folder).write(Record("bench", 1, 1, wanted, wanted.keys, applied=True, applied_revision=1))
+    goal = Goal(1, 1, wanted)
+    Journal(folder).write(Record("bench", goal, wanted.keys, verified=goal))
 
 
 def _check(is_true: bool) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from cluster.director.kernel import KernelRefused, NotPermitted, codec
-from cluster.director.kernel.settings_calls import Ordering
+from cluster.director.kernel.conversation import Conversation
 from cluster.ipvs.plan import Step
 
 NESTED = 0x8000
@@ -26,8 +26,8 @@ def altered(step: Step, nest: int, changes: Mapping[int, bytes | None]) -> tuple
 
 
 def order(command: int, payload: bytes = b"") -> None:
-    with Ordering(5) as talk:
-        talk.order(command, payload)
+    with Conversation(5) as talk:
+        talk.change(command, payload)
 
 
 def errno_of(act: Callable[[], object]) -> int:

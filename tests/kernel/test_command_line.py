@@ -74,7 +74,7 @@ def test_a_refusal_is_found_in_the_rehearsal(netlink: NetlinkKernel) -> None:
 
 
 def test_settings_reach_the_kernel(netlink: NetlinkKernel) -> None:
-    assert run("timeouts", "600", "0", "60")[0] == 0
+    assert run("timeouts", "600", "0", "60") == (0, "", "")
     assert "600 120 60" in ipvsadm("-Ln", "--timeout")
     assert run("sysctl", "expire_nodest_conn", "1")[0] == 0
     assert Path("/proc/sys/net/ipv4/vs/expire_nodest_conn").read_text().strip() == "1"

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from cluster.director.kernel import Kernel, codec, settings_codec
+from cluster.director.kernel.conversation import Conversation
 from cluster.director.kernel.memory import MemoryKernel
 from cluster.director.kernel.netlink import NetlinkKernel
-from cluster.director.kernel.settings_calls import Ordering
 from cluster.ipvs.errors import explain
 from cluster.ipvs.plan import Operation, Step
 from cluster.ipvs.settings import SettingOperation, SyncDaemon, SyncRole, Timeouts
@@ -103,7 +103,7 @@ def start(daemon: SyncDaemon, before: Table = EMPTY, *running: SyncDaemon) -> Ca
 
 
 def ask(command: int, payload: bytes = b"") -> None:
-    with Ordering(5) as talk:
+    with Conversation(5) as talk:
         talk.ask(command, payload)
 
 
@@ -113,8 +113,8 @@ def nobody(act: Callable[[], object]) -> Case:
 
 def nobody_with_a_socket_of_root() -> Case:
     def act(_: Kernel) -> int:
-        with Ordering(5) as talk:
-            return raw.as_nobody(lambda: talk.order(*codec.encode_step(Step(ADD, WEB))))
+        with Conversation(5) as talk:
+            return raw.as_nobody(lambda: talk.change(*codec.encode_step(Step(ADD, WEB))))
 
     return Case(act, is_raw=True)
 

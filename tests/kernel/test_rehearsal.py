@@ -24,7 +24,7 @@ from tests.kernel.random_tables import random_table
 ROOT = Path(__file__).parents[2]
 WEB = Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), "rr", backends=(Backend("10.0.0.1", 80),))
 UNKNOWN = replace(WEB, key=replace(WEB.key, port=81), scheduler="nosuch")
-NEGATIVE = replace(WEB, key=replace(WEB.key, port=82), backends=(Backend("10.0.0.1", 80, weight=-1),))
+UPSIDE_DOWN = replace(WEB, key=replace(WEB.key, port=82), backends=(Backend("10.0.0.1", 80, lower=5),))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -35,7 +35,7 @@ def test_a_table_that_the_kernel_takes_is_refused_nowhere(kernel: Kernel, seed: 
 
 def test_each_refusal_is_named_and_the_live_table_stays(kernel: Kernel) -> None:
     kernel.do(plan(Table(), Table((WEB,)), owned=frozenset()).steps)
-    refused = kernel.rehearse(Table((WEB, UNKNOWN, NEGATIVE)))
+    refused = kernel.rehearse(Table((WEB, UNKNOWN, UPSIDE_DOWN)))
     assert [(one.step.service.key.port, one.errno) for one in refused if one.errno > 0] == [
         (81, errno.ENOENT),
         (82, errno.ERANGE),
@@ -78,7 +78,7 @@ def sibling(namespace: None, tmp_path: Path) -> Iterator[str]:
 def test_a_sibling_with_a_private_network_rehearses_for_a_worker_that_cannot(sibling: str) -> None:
     kernel = NetlinkKernel(rehearsal_socket=sibling)
     assert kernel.rehearse(random_table(1)) == []
-    refused = kernel.rehearse(Table((WEB, UNKNOWN, NEGATIVE)))
+    refused = kernel.rehearse(Table((WEB, UNKNOWN, UPSIDE_DOWN)))
     assert [(one.step.service.key.port, one.errno) for one in refused if one.errno > 0] == [
         (81, errno.ENOENT),
         (82, errno.ERANGE),

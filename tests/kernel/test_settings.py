@@ -9,9 +9,9 @@ from dataclasses import astuple, replace
 import pytest
 
 from cluster.director.kernel import Kernel, KernelRefused, NoAnswer, settings_codec
+from cluster.director.kernel.conversation import Conversation
 from cluster.director.kernel.memory import Faults, MemoryKernel
 from cluster.director.kernel.netlink import NetlinkKernel
-from cluster.director.kernel.settings_calls import Ordering
 from cluster.ipvs.errors import explain
 from cluster.ipvs.plan import Operation, Step
 from cluster.ipvs.settings import DEFAULT_TIMEOUTS, SettingOperation, SyncDaemon, SyncRole, Timeouts
@@ -169,9 +169,9 @@ def test_the_kernel_says_nothing_of_a_daemon_that_had_no_time_to_run(netlink: Ne
     silent = 0
     for _ in range(50):
         netlink.start_daemon(MASTER)
-        with Ordering(5) as talk:
+        with Conversation(5) as talk:
             try:
-                talk.order(settings_codec.DEL_DAEMON, settings_codec.encode_role(SyncRole.MASTER))
+                talk.change(settings_codec.DEL_DAEMON, settings_codec.encode_role(SyncRole.MASTER))
             except NoAnswer:
                 silent += 1
     assert silent > 0

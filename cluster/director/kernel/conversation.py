@@ -118,6 +118,27 @@ class Conversation:
                 _check_kind(kind, self.family)
                 yield body[4:]
 
+    def change(self, command: int, payload: bytes) -> None:
+        """Return when the kernel has done what is no step of a table; KernelRefused, with the errno, where it
+        would not. After NoAnswer it may or may not have been done."""
+        self._send(self._message(self.family, command, _REQUEST | _ACK, payload))
+        asked = self._sequence
+        # Netlink has no answer for a command that ended with EINTR. The kernel takes messages in their
+        # order, so the answer to a question behind the command tells that nothing is to be waited for.
+        self._send(self._message(self.family, codec.GET_INFO, _REQUEST, b""))
+        code: int | None = None
+        while True:
+            for kind, _, body, sequence in _messages(self._receive_datagram()):
+                if sequence == self._sequence:
+                    if code is None:
+                        raise NoAnswer("The kernel took a command and did not say what became of it.")
+                    self._raise_for(code)
+                    return
+                if sequence != asked:
+                    raise HalfRead("The kernel answered something that was not asked.")
+                _check_kind(kind, _TYPE_ERROR)
+                code = _code(body)
+
     def tell(self, steps: Sequence[Step]) -> list[int]:
         """An errno for each step, 0 for done. The steps go in batches; the last of each asks for an
         acknowledgement, and those before it are heard of only where they were refused."""

@@ -6,41 +6,15 @@ import errno
 import struct
 from collections.abc import Callable
 
-from cluster.director.kernel import HalfRead, KernelRefused, NoAnswer, codec, settings_codec
+from cluster.director.kernel import KernelRefused, NoAnswer, codec, settings_codec
 from cluster.director.kernel.conversation import Conversation
 from cluster.ipvs.settings import Settings, SyncDaemon, SyncRole, Timeouts
 from cluster.ipvs.state import ServiceKey
 
-_REQUEST, _ACK, _TYPE_ERROR = 0x1, 0x4, 2
-
-
-class Ordering(Conversation):
-    """A conversation that also gives orders: commands whose only answer is that they were done."""
-
-    def order(self, command: int, payload: bytes = b"") -> None:
-        """Return when the kernel has done it; KernelRefused with the errno where it would not. After
-        NoAnswer it may or may not have been done."""
-        self._send(self._message(self._family, command, _REQUEST | _ACK, payload))
-        ordered = self._sequence
-        # Netlink has no answer for a command that ended with EINTR. The kernel takes messages in their
-        # order, so the answer to a question behind the command tells that nothing is to be waited for.
-        self._send(self._message(self._family, codec.GET_INFO, _REQUEST, b""))
-        code: int | None = None
-        while True:
-            for kind, _, body, sequence in self._receive_numbered():
-                if sequence == self._sequence:
-                    if code is None:
-                        raise NoAnswer("The kernel took a command and did not say what became of it.")
-                    self._raise_for(code)
-                    return
-                if sequence != ordered or kind != _TYPE_ERROR:
-                    raise HalfRead("The kernel answered something that was not asked.")
-                code = -struct.unpack_from("=i", body)[0]
-
 
 def read_settings(deadline_s: float) -> Settings:
     """Timeouts, running daemons, version and the connection table's size."""
-    with Ordering(deadline_s) as talk:
+    with Conversation(deadline_s) as talk:
         told = talk.ask(codec.GET_INFO, b"")
         timeouts = settings_codec.decode_timeouts(talk.ask(settings_codec.GET_CONFIG, b""))
         daemons = _daemons(talk)
@@ -54,19 +28,19 @@ def read_settings(deadline_s: float) -> Settings:
 
 def set_timeouts(deadline_s: float, timeouts: Timeouts) -> None:
     """Those that are not 0 get a new value."""
-    _order(deadline_s, settings_codec.SET_CONFIG, lambda: settings_codec.encode_timeouts(timeouts))
+    _change(deadline_s, settings_codec.SET_CONFIG, lambda: settings_codec.encode_timeouts(timeouts))
 
 
 def start_daemon(deadline_s: float, daemon: SyncDaemon) -> None:
     """Start the master or the backup."""
-    _order(deadline_s, settings_codec.NEW_DAEMON, lambda: settings_codec.encode_daemon(daemon))
+    _change(deadline_s, settings_codec.NEW_DAEMON, lambda: settings_codec.encode_daemon(daemon))
 
 
 def stop_daemon(deadline_s: float, role: SyncRole) -> None:
     """Stop the master or the backup."""
-    with Ordering(deadline_s) as talk:
+    with Conversation(deadline_s) as talk:
         try:
-            talk.order(settings_codec.DEL_DAEMON, settings_codec.encode_role(role))
+            talk.change(settings_codec.DEL_DAEMON, settings_codec.encode_role(role))
         except NoAnswer:
             # So it is with a daemon whose thread had not begun to run (kthread_stop's EINTR): it is
             # stopped, and nothing is said. Measured on 6.1, every second time right after a start.
@@ -76,7 +50,7 @@ def stop_daemon(deadline_s: float, role: SyncRole) -> None:
 
 def zero(deadline_s: float, key: ServiceKey | None) -> None:
     """Set the counters of one service and its backends to 0, or those of all."""
-    _order(deadline_s, settings_codec.ZERO, lambda: codec.encode_key(key) if key else b"")
+    _change(deadline_s, settings_codec.ZERO, lambda: codec.encode_key(key) if key else b"")
 
 
 def _daemons(talk: Conversation) -> tuple[SyncDaemon, ...]:
@@ -84,11 +58,11 @@ def _daemons(talk: Conversation) -> tuple[SyncDaemon, ...]:
     return tuple(sorted(found, key=lambda daemon: daemon.role))
 
 
-def _order(deadline_s: float, command: int, encode: Callable[[], bytes]) -> None:
+def _change(deadline_s: float, command: int, encode: Callable[[], bytes]) -> None:
     try:
         payload = encode()
     except (struct.error, ValueError, OSError):
         # As the kernel would, if the field were wide enough for it to see the value.
         raise KernelRefused(errno.EINVAL) from None
-    with Ordering(deadline_s) as talk:
-        talk.order(command, payload)
+    with Conversation(deadline_s) as talk:
+        talk.change(command, payload)
