@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from dataclasses import replace
 
 import pytest
@@ -309,3 +310,16 @@ def test_services_are_read_the_same(chosen: list[tuple[int, bytes, int]], data: 
             fast_way = outcome(read_services, patch, [said], remembered)
             say(patch, lambda _, __, sequence, said=said: [said, done(sequence)])  # type: ignore[misc]
             assert fast_way == outcome(read_services_plainly)
+
+
+@pytest.mark.parametrize("length", [0, 1, 15, 16, 19])
+def test_a_message_that_is_shorter_than_its_own_header_is_refused_by_both(
+    monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    whole = entry_message(messages.service(last=1), FIRST)
+    short = length.to_bytes(4, sys.byteorder) + whole[4:]
+    remembered = Remembered()
+    assert read_services(monkeypatch, [whole], remembered)
+    assert outcome(read_services, monkeypatch, [short], remembered) is HalfRead
+    say(monkeypatch, lambda _, __, sequence: [short, done(sequence)])
+    assert outcome(read_services_plainly) is HalfRead

@@ -218,6 +218,8 @@ class ServiceReader:
         offset = 0
         while offset + _ENTRY <= len(data):
             length = _LENGTH.unpack_from(data, offset)[0]
+            if length < _ENTRY:
+                break  # No entry: the walk tells what it is.
             message = data[offset : offset + length]
             shape, _ = _fitting(self._remembered.service_shapes, message, sequence)
             if not shape:
