@@ -129,9 +129,10 @@ def decode_service(data: bytes) -> tuple[Service, Counters]:
         service = Service(
             key, _text(found[_S_SCHEDULER]), ServiceFlags(flags & ~(_PERSISTENT | _HASHED)), held
         )
+        counters = _counters(found.get(S_STATS64) or found.get(S_STATS))
     except (KeyError, ValueError, OSError, struct.error) as error:
         raise HalfRead(f"A service of the kernel's answer cannot be read: {error!r}.") from error
-    return service, _counters(found.get(S_STATS64) or found.get(S_STATS))
+    return service, counters
 
 
 def decode_backend(data: bytes, *, service_family: int) -> tuple[Backend, BackendCounters]:
