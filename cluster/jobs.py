@@ -220,9 +220,12 @@ def _take_hello(message: object, claimed: Report) -> None:
     now, facts = timezone.now(), _with_clock(facts_from(report.payload.get("facts")), report)
     known = Director.objects.filter(name=report.director).first()
     if known is not None and known.public_key == public:
-        Director.objects.filter(pk=known.pk, sequence__lt=report.sequence).update(
+        is_news = Director.objects.filter(pk=known.pk, sequence__lt=report.sequence).update(
             announced_at=now, facts=facts, rival_key="", sequence=report.sequence
         )
+        if is_news and facts.get("worker") != known.facts.get("worker"):
+            # Whatever the worker before was at when it ended: waiting for the sweep could take a minute.
+            send_all(Run.objects.filter(director=known).exclude(status__in=Run.TERMINAL))
     elif known is not None and known.cluster_id:
         # Reinstalled, or somebody with its name: an administrator has to look.
         Director.objects.filter(pk=known.pk).update(rival_key=public)

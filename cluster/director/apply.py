@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.director import host
@@ -37,6 +38,8 @@ class Director:
     reporter: Reporter
     clock: Callable[[], float] = time.time
     lock_deadline_s: float = LOCK_DEADLINE_S
+    # Another one after each start: the panel then sends again what the worker before was at.
+    worker: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def name(self) -> str:
@@ -44,7 +47,8 @@ class Director:
 
     def facts(self) -> dict[str, Any]:
         """What the panel shows of this machine, and what its administrator should know."""
-        return host.facts(self.config, self.kernel) | {"notices": self.journal.notices()}
+        of_ours = {"worker": self.worker, "notices": self.journal.notices()}
+        return host.facts(self.config, self.kernel) | of_ours
 
 
 def take(envelope: object, director: Director) -> None:

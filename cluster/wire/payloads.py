@@ -96,7 +96,7 @@ def facts_from(said: object) -> dict[str, Any]:
         said = {}
     words = {
         name: storable(said[name], 200)
-        for name in ("kernel", "ipvs", "hostname")
+        for name in ("kernel", "ipvs", "hostname", "worker")
         if isinstance(said.get(name), str)
     }
     lists = {

@@ -300,3 +300,21 @@ def test_a_report_of_an_earlier_life_does_not_count_as_applied(
     jobs.take(talker.signed(Event.FINISHED, run, epoch=director.epoch - 1, payload=payload))
     director.refresh_from_db()
     assert director.applied_revision == 0
+
+
+def test_a_worker_that_has_started_anew_is_sent_its_open_runs_at_once(
+    run: Run, talker: TalkingDirector, sent: list[dict[str, Any]]
+) -> None:
+    talker.hello(worker="first")
+    jobs.take(talker.signed(Event.STARTED, run))
+    sent.clear()
+    talker.hello(worker="first")
+    assert sent == []
+    talker.hello(worker="second")
+    assert len(sent) == 1
+    run.refresh_from_db()
+    assert run.status == "running" and run.sends >= 2
+    jobs.take(talker.signed(Event.FINISHED, run, payload={"outcome": "applied", "text": "x"}))
+    sent.clear()
+    talker.hello(worker="third")
+    assert sent == []
