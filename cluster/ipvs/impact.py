@@ -52,13 +52,6 @@ def impact(step: Step, counted: Open | None, sysctls: Sysctls) -> str:
             return ""
 
 
-def cut(step: Step, counted: Open) -> int:
-    """How many established connections the step cuts."""
-    if step.operation is Operation.REMOVE_SERVICE:
-        return _sum(step.service.key, counted).active
-    return _at(step, counted).active if step.operation is Operation.REMOVE_BACKEND else 0
-
-
 def _of_removal(counted: BackendCounters, service: Service, sysctls: Sysctls) -> str:
     count, what = counted.active, "established connection"
     if service.key.protocol is Protocol.UDP:

@@ -142,7 +142,7 @@ def _in_words(step: Step) -> str:
             assert isinstance(before, Service)
             return f"Change service {service.key}: {_changes(before, service)}. Connections stay."
         case Operation.REMOVE_SERVICE:
-            return f"Remove service {service.key} with its backends. Its connections are cut."
+            return f"Remove service {service.key} with its backends."
         case Operation.ADD_BACKEND:
             assert backend is not None
             how = f"{_method(backend)}, weight {backend.weight}"
@@ -153,7 +153,7 @@ def _in_words(step: Step) -> str:
             return f"Change backend {backend.key} of {service.key}: {changes}. Connections stay."
         case Operation.REMOVE_BACKEND:
             assert backend is not None
-            return f"Remove backend {backend.key} from {service.key}. Its connections are cut."
+            return f"Remove backend {backend.key} from {service.key}."
 
 
 def _method(backend: Backend) -> str:
