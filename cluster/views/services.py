@@ -23,6 +23,8 @@ def service_list(request: OperatorRequest) -> HttpResponse:
         where = Q(name__icontains=query) | Q(address__icontains=query) | Q(cluster__name__icontains=query)
         found = found.filter(where | Q(backends__address__icontains=query)).distinct()
     found = found.select_related("cluster").annotate(backend_count=Count("backends", distinct=True))
+    # Where it groups, Django forgets the order of the model.
+    found = found.order_by("cluster__name", *VirtualService._meta.ordering)
     context = {"services": found[:500], "count": found.count(), "query": query}
     return render(request, "cluster/service_list.html", context)
 
@@ -76,9 +78,11 @@ def service_remove(request: OperatorRequest, pk: int) -> HttpResponse:
     service = access.get_service(request, pk, needs="operate")
     form = ConfirmForm(request.POST or None, expected=service.endpoint)
     if form.is_valid():
-        services.remove_service(service, by=actor(request))
-        messages.success(
-            request, f"{service} is out of the draft. Review and apply to take it off the directors."
-        )
-        return redirect("cluster-detail", service.cluster_id)
+        try:
+            services.remove_service(service, by=actor(request))
+            text = f"{service} is out of the draft. Review and apply to take it off the directors."
+            messages.success(request, text)
+            return redirect("cluster-detail", service.cluster_id)
+        except Rejected as rejected:
+            form.add_error(None, str(rejected))
     return render(request, "cluster/service_remove.html", {"form": form, "service": service})
