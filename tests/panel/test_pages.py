@@ -9,8 +9,8 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from cluster import jobs
-from cluster.actions import backends
+from cluster import access, jobs
+from cluster.actions import backends, directors
 from cluster.ipvs.formats.document import fingerprint
 from cluster.models import ApiToken, Backend, Cluster, Director, Job, Run, VirtualService
 from cluster.review import reported_table
@@ -110,6 +110,21 @@ def test_removing_wants_the_name_typed(ann: Client, service: VirtualService) -> 
     assert not VirtualService.objects.exists()
 
 
+def test_removing_a_service_of_a_cluster_that_has_just_gone_is_refused_in_words(
+    ann: Client, service: VirtualService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = access.get_service
+
+    def somebody_is_faster(*args: Any, **kwargs: Any) -> VirtualService:
+        seen = found(*args, **kwargs)
+        Cluster.objects.all().delete()
+        return seen
+
+    monkeypatch.setattr(access, "get_service", somebody_is_faster)
+    page = ann.post(reverse("service-remove", args=[service.pk]), {"confirm": "192.168.50.10:80"})
+    assert "Somebody has removed web meanwhile." in text_of(page)
+
+
 def test_the_review_says_the_plan_in_words_and_as_commands(
     otto: Client, backend: Backend, director: Director
 ) -> None:
@@ -117,6 +132,17 @@ def test_the_review_says_the_plan_in_words_and_as_commands(
     assert "Add service TCP 192.168.50.10:80, scheduler rr." in page
     assert "ipvsadm -A -t 192.168.50.10:80 -s rr" in page
     assert "ipvsadm -a -t 192.168.50.10:80 -r 192.168.50.11:80 -m -w 1" in page
+
+
+def test_a_review_that_knows_only_the_last_report_says_so(
+    otto: Client, run: Run, talker: TalkingDirector, redis: FakeRedis
+) -> None:
+    talker.finish(run)
+    talker.frame()
+    url = reverse("cluster-review", args=[run.job.cluster_id])
+    assert "from its last report" not in text_of(otto.get(url))
+    redis.is_up = False
+    assert "The steps below are from its last report" in text_of(otto.get(url))
 
 
 def test_the_review_tells_what_a_removal_cuts(
@@ -285,6 +311,22 @@ def test_empty_pages_say_what_comes_next(ann: Client) -> None:
     assert "Create the first cluster" in text_of(ann.get("/"))
     assert "No director has announced itself" in text_of(ann.get(reverse("director-list")))
     assert "No job yet" in text_of(ann.get(reverse("job-list")))
+
+
+def test_services_are_listed_by_cluster_address_and_port(vera: Client, web: Cluster) -> None:
+    for port in (8080, 443, 8000):
+        VirtualService.objects.create(cluster=web, protocol="tcp", address="192.0.2.1", port=port)
+    listed = vera.get(reverse("service-list")).context["services"]
+    assert [service.port for service in listed] == [443, 8000, 8080]
+
+
+def test_a_cluster_whose_directors_have_left_is_not_called_empty(
+    ann: Client, web: Cluster, backend: Backend, director: Director
+) -> None:
+    apply_draft(web)
+    directors.release_director(director, by=ANN)
+    page = text_of(ann.get(reverse("cluster-detail", args=[web.pk])))
+    assert "no director</span>" in page and "empty</span>" not in page
 
 
 def test_lists_take_the_same_queries_for_few_and_many(
