@@ -106,7 +106,7 @@ class ServiceForm(PanelForm):
         label="Virtual address",
         help_text="The address that clients use, on an interface of the active director.",
     )
-    port = _port(lowest=0, help_text="0 with persistence: every port of the address.")
+    port = _port(lowest=0, help_text="0: every port.")
     mark = forms.IntegerField(
         label="Firewall mark",
         required=False,
@@ -342,6 +342,9 @@ class SignInForm(AuthenticationForm):
     username = UsernameField(
         max_length=150, error_messages={"max_length": "No user name has more than 150 letters."}
     )
+    error_messages = AuthenticationForm.error_messages | {
+        "invalid_login": "No account has this user name and password. Small and capital letters differ."
+    }
 
 
 class OwnPasswordForm(PasswordChangeForm):
@@ -392,10 +395,13 @@ class ImportForm(PanelForm):
 
 
 class AdoptForm(PanelForm):
-    services = forms.CharField(widget=forms.MultipleHiddenInput)
+    services = forms.CharField(widget=forms.MultipleHiddenInput, required=False)
     seen = forms.CharField(max_length=64, widget=forms.HiddenInput)
 
     def clean_services(self) -> list[str]:
         """The ticked checkboxes; which of them exist is for the table to say."""
         assert hasattr(self.data, "getlist")
-        return [str(value) for value in self.data.getlist("services")]
+        ticked = [str(value) for value in self.data.getlist("services")]
+        if not ticked:
+            self.add_error(None, "Tick at least one service.")
+        return ticked

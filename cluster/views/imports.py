@@ -32,7 +32,7 @@ def cluster_import(request: OperatorRequest, pk: int) -> HttpResponse:
         parsed = kinds.parse(said["text"], kind=said["kind"])
         if "take" in request.POST and not parsed.errors:
             try:
-                source = f"{dict(ImportForm.KINDS)[said['kind']]}, {len(parsed.table)} services"
+                source = f"{dict(ImportForm.KINDS)[said['kind']]}, {_counted(parsed.table)}"
                 imports.import_table(
                     cluster,
                     parsed.table,
@@ -67,7 +67,7 @@ def director_adopt(request: OperatorRequest, pk: int) -> HttpResponse:
         try:
             said = form.cleaned_data
             chosen = table.only(key for key in table.keys if str(key) in said["services"])
-            source = f"adopted from {director}, {len(chosen)} services"
+            source = f"adopted from {director}, {_counted(chosen)}"
             seen = said["seen"]
             imports.import_table(cluster, chosen, replace=False, seen=seen, source=source, by=actor(request))
             messages.success(request, "The draft has it. Review and apply to make it the panel's.")
@@ -76,6 +76,10 @@ def director_adopt(request: OperatorRequest, pk: int) -> HttpResponse:
             form.add_problems(rejected)
     context = {"director": director, "cluster": cluster, "form": form, "one": one}
     return render(request, "cluster/director_adopt.html", context | _adoptable(cluster, table))
+
+
+def _counted(table: Table) -> str:
+    return "1 service" if len(table) == 1 else f"{len(table)} services"
 
 
 def _adoptable(cluster: Cluster, table: Table) -> dict[str, object]:

@@ -220,7 +220,7 @@ def test_the_format_is_recognised_and_checks_are_said_to_be_left_behind(otto: Cl
     again = {"kind": "guess", "text": KEEPALIVED, "seen": looked.context["seen"], "take": "1"}
     assert otto.post(url, again)["Location"] == reverse("cluster-review", args=[web.pk])
     entry = AuditEntry.objects.first()
-    assert entry is not None and "keepalived.conf, 1 services" in str(vars(entry))
+    assert entry is not None and "keepalived.conf, 1 service" in str(vars(entry))
     assert "was not recognised" in _text(otto.post(url, {"kind": "guess", "text": "hello"}))
 
 
@@ -236,6 +236,7 @@ def test_what_runs_on_a_director_can_be_adopted(
     page = otto.get(url)
     assert "UDP 192.168.50.10:53" in _text(page)
     form = {"seen": page.context["seen"], "services": ["UDP 192.168.50.10:53", "firewall mark 9 IPv6"]}
+    assert "Tick at least one service." in _text(otto.post(url, {"seen": form["seen"]}))
     assert otto.post(url, form).status_code == 302
     keys = {str(key) for key in draft_table(Cluster.objects.get(pk=director.cluster_id)).keys}
     assert keys == {"TCP 192.168.50.10:80", *form["services"]}
