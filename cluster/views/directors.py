@@ -23,7 +23,7 @@ _MODULE_WORDS = {f"ip_vs_{name}": f"scheduler: {words}" for name, words in SCHED
     "ip_vs_ftp": "active FTP through masquerading",
     "ip_vs_pe_sip": "persistence by SIP call id",
 }
-_TIMEOUT_WORDS = ("established TCP", "closing TCP", "UDP")
+_TIMEOUT_WORDS = ("Established TCP", "Closing TCP", "UDP")
 
 
 @require_GET

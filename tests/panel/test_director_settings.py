@@ -40,8 +40,8 @@ def test_timeouts_daemons_and_switches_are_shown(
     vera: Client, director: Director, talker: TalkingDirector
 ) -> None:
     page = page_of(vera, talker, director, said(*SYSCTLS))
-    assert "Forgets closing TCP after 60 s not the default" in page
-    assert "Forgets UDP after 300 s" in page and "300 s not the default" not in page
+    assert "Closing TCP forgotten after 60 s not the default" in page
+    assert "UDP forgotten after 300 s" in page and "300 s not the default" not in page
     assert "Sync daemon, master on eth0, id 7, group 224.0.0.81 port 8848, ttl 1, 1472 bytes" in page
     assert "what_is_this unreadable Not known here." in page
 
