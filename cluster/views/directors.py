@@ -116,9 +116,11 @@ def director_enrol(request: OperatorRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def director_release(request: OperatorRequest, pk: int) -> HttpResponse:
     director = access.get_director(request, pk, needs="administer")
+    cluster = director.cluster
+    if cluster is None:
+        return redirect("director-detail", director.pk)
     form = ConfirmForm(request.POST or None, expected=director.name)
-    if director.cluster and form.is_valid():
-        cluster = director.cluster
+    if form.is_valid():
         try:
             directors.release_director(director, by=actor(request))
             text = f"{director} is out of {cluster}. Its kernel goes on forwarding what it has."

@@ -125,6 +125,23 @@ def test_removing_a_service_of_a_cluster_that_has_just_gone_is_refused_in_words(
     assert "Somebody has removed web meanwhile." in text_of(page)
 
 
+def test_a_director_that_has_just_left_is_not_removed_twice(
+    ann: Client, director: Director, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, found = reverse("director-release", args=[director.pk]), access.get_director
+
+    def somebody_is_faster(*args: Any, **kwargs: Any) -> Director:
+        seen = found(*args, **kwargs)
+        Director.objects.update(cluster=None)
+        return seen
+
+    with monkeypatch.context() as patch:
+        patch.setattr(access, "get_director", somebody_is_faster)
+        page = ann.post(url, {"confirm": director.name})
+    assert "is not in this cluster any more." in text_of(page)
+    assert ann.get(url).status_code == 302
+
+
 def test_the_review_says_the_plan_in_words_and_as_commands(
     otto: Client, backend: Backend, director: Director
 ) -> None:
