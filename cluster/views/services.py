@@ -24,7 +24,7 @@ def service_list(request: OperatorRequest) -> HttpResponse:
         found = found.filter(where | Q(backends__address__icontains=query)).distinct()
     found = found.select_related("cluster").annotate(backend_count=Count("backends", distinct=True))
     # Where it groups, Django forgets the order of the model.
-    found = found.order_by("cluster__name", *VirtualService._meta.ordering)
+    found = found.order_by("cluster__name", "address", "port", "protocol", "mark")
     context = {"services": found[:500], "count": found.count(), "query": query}
     return render(request, "cluster/service_list.html", context)
 
