@@ -2,7 +2,7 @@
 
 from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from cluster import access
@@ -41,7 +41,7 @@ def backend_edit(request: OperatorRequest, pk: int) -> HttpResponse:
             return redirect("service-detail", backend.service_id)
         except Rejected as rejected:
             form.add_problems(rejected)
-    context = {"form": form, "service": backend.service, "backend": Backend.objects.get(pk=pk)}
+    context = {"form": form, "service": backend.service, "backend": get_object_or_404(Backend, pk=pk)}
     return render(request, "cluster/backend_form.html", context)
 
 

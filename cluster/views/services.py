@@ -3,7 +3,7 @@
 from django.contrib import messages
 from django.db.models import Count, Q
 from django.http import HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from cluster import access
@@ -69,7 +69,7 @@ def service_edit(request: OperatorRequest, pk: int) -> HttpResponse:
             return redirect("service-detail", service.pk)
         except Rejected as rejected:
             form.add_problems(rejected)
-    context = {"form": form, "cluster": service.cluster, "service": VirtualService.objects.get(pk=pk)}
+    context = {"form": form, "cluster": service.cluster, "service": get_object_or_404(VirtualService, pk=pk)}
     return render(request, "cluster/service_form.html", context)
 
 

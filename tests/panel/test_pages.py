@@ -125,6 +125,24 @@ def test_removing_a_service_of_a_cluster_that_has_just_gone_is_refused_in_words(
     assert "Somebody has removed web meanwhile." in text_of(page)
 
 
+@pytest.mark.parametrize("kind", ["service", "backend"])
+def test_saving_what_somebody_has_just_removed_is_no_such_page(
+    ann: Client, backend: Backend, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    row: Any = backend if kind == "backend" else backend.service
+    found = getattr(access, f"get_{kind}")
+
+    def somebody_is_faster(*args: Any, **kwargs: Any) -> Any:
+        seen = found(*args, **kwargs)
+        type(row).objects.all().delete()
+        return seen
+
+    monkeypatch.setattr(access, f"get_{kind}", somebody_is_faster)
+    typed = {"version": row.version, "address": "192.168.50.11", "port": 80, "weight": 3}
+    more = {"forwarding": "masquerade"} if kind == "backend" else {"protocol": "tcp", "scheduler": "rr"}
+    assert ann.post(reverse(f"{kind}-edit", args=[row.pk]), typed | more).status_code == 404
+
+
 def test_a_director_that_has_just_left_is_not_removed_twice(
     ann: Client, director: Director, monkeypatch: pytest.MonkeyPatch
 ) -> None:
