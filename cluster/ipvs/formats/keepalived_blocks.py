@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cluster.ipvs.formats.keepalived_lines import Brace
+from cluster.ipvs.formats.keepalived_lines import Brace, Words
 from cluster.ipvs.formats.reading import Draft, Unreadable, shown
 
 # A url block of a check of a server of a service is four deep; nothing of LVS is deeper.
@@ -37,7 +37,7 @@ class Block:
         return self.words[at]
 
 
-def blocks(lines: Iterable[tuple[str, int, list[str | Brace]]], draft: Draft) -> list[Block]:
+def blocks(lines: Iterable[tuple[str, int, Words]], draft: Draft) -> list[Block]:
     """The outermost blocks. A brace too many or too few becomes a note."""
     tree = _Tree(draft)
     for file, line, words in lines:

@@ -31,6 +31,11 @@ class Definitions:
         self._growing: list[str] | None = None
         self._replacements = 0
 
+    @property
+    def are_growing(self) -> bool:
+        """Whether the next line belongs to a definition that was begun before."""
+        return self._growing is not None
+
     def goes_on(self, line: str) -> bool:
         """Whether the line belongs to a definition that was begun before; then it is taken into it."""
         if self._growing is None:

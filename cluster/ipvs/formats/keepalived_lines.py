@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator
 from enum import Enum
+from functools import lru_cache
 
 from cluster.ipvs.formats.fidelity import Level
 from cluster.ipvs.formats.keepalived_definitions import Definitions
@@ -26,6 +27,7 @@ _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|([{}])|([^\s"{}]+)|(\S)')
 _INCLUDE = re.compile(r"include[rmwba]?\s+(.*)")
 _BLANKS = re.compile(r"[ \t]+")
 _WILDCARDS = re.compile(r"[*?\[{]")
+_NOT_PLAIN = re.compile(r"""["\\#!$@~]|[{}]\s*\S""")
 
 
 class Brace(Enum):
@@ -33,6 +35,10 @@ class Brace(Enum):
 
     OPEN = "{"
     CLOSE = "}"
+
+
+Words = tuple[str | Brace, ...]
+_BRACES = {brace.value: brace for brace in Brace}
 
 
 class Lines:
@@ -44,8 +50,12 @@ class Lines:
         # Where reading goes on: a file, or the further lines of a definition within it.
         self._open: list[tuple[str, bool, Iterator[tuple[int, str]]]] = []
         self._files = 0
+        # Most lines of a large file are the same few: "}", "retry 2", "TCP_CHECK {".
+        self._plain_words = lru_cache(maxsize=1024)(_plain_words)
+        # Set while the words are taken, for those who look through them afterwards.
+        self.may_have_conditions = False
 
-    def words(self, text: str) -> Iterator[tuple[str, int, list[str | Brace]]]:
+    def words(self, text: str) -> Iterator[tuple[str, int, Words]]:
         """File, line number and words of each line that says something. Braces are items of their own. Of a
         line with a condition that nobody can judge, the condition alone is answered."""
         self._open.append(("", True, enumerate(text.split("\n"), start=1)))
@@ -56,38 +66,42 @@ class Lines:
                 self._open.pop()
                 continue
             at, line = found
+            if (words := self._plain_words(line)) is not None and not self._definitions.are_growing:
+                yield file, at, words
+                continue
             try:
                 if words := self._words(file, at, line.removesuffix("\r")):
                     yield file, at, words
             except Unreadable as why:
                 self._draft.refuse(at, why, file)
 
-    def _words(self, file: str, at: int, line: str) -> list[str | Brace]:
+    def _words(self, file: str, at: int, line: str) -> Words:
+        self.may_have_conditions |= "@" in line
         if len(line) > LONGEST_LINE:
             raise Unreadable("The line is too long for keepalived.", f"It takes {LONGEST_LINE} letters.")
         line = uncommented(line)
         if self._definitions.goes_on(line):
             self._draft.mapped.add((file, at))
-            return []
+            return ()
         if found := _INCLUDE.fullmatch(line):
             self._open_files(file, at, found[1])
-            return []
+            return ()
         for _ in range(_MOST_ROUNDS):
             if line.startswith("@"):
                 if self._config_ids is None:
-                    return [_BLANKS.split(line, maxsplit=1)[0]]
+                    return (_BLANKS.split(line, maxsplit=1)[0],)
                 line = self._if_it_applies(line, self._config_ids)
             if not line or self._definitions.begins(line):
                 self._draft.mapped.add((file, at))
-                return []
+                return ()
             if line.startswith(("~SEQ", "~LST")):
                 self._open.append((file, False, ((at, one) for one in self._definitions.repeated(line))))
-                return []
+                return ()
             replaced, more = self._definitions.replaced(line)
             if more:
                 self._open.append((file, False, ((at, one) for one in more)))
             if replaced == line:
-                return words_of(line)
+                return tuple(words_of(line))
             line = uncommented(replaced)
         raise Unreadable("The line's definitions go round in a circle.", "Write out what they stand for.")
 
@@ -144,6 +158,19 @@ def uncommented(line: str) -> str:
             return "".join(kept).strip(" \t")
     kept.append(line[begin:])
     return "".join(kept).strip(" \t")
+
+
+def _plain_words(line: str) -> Words | None:
+    """The words of a line that has nothing but words and a brace at its end; None for any other, which goes
+    the long way: with comment, quote, condition, definition or include, and one that says nothing."""
+    if len(line) > LONGEST_LINE or _NOT_PLAIN.search(line):
+        return None
+    line = line.rstrip()
+    brace = _BRACES.get(line[-1:])
+    words = (line[:-1] if brace else line).split()
+    if words and words[0].startswith("include"):
+        return None
+    return (*words, brace) if brace else tuple(words) or None
 
 
 def words_of(line: str) -> list[str | Brace]:

@@ -52,8 +52,10 @@ def parse(text: str, *, include: Include | None = None, config_ids: frozenset[st
     `include` answers the name in an include line with names and texts of files; without it such a line is
     `lost`. `config_ids` are the words that a line's @condition may have; None makes such lines `lost`."""
     reader = _Reader()
-    found = blocks(Lines(reader.draft, include, config_ids).words(text), reader.draft)
-    found = [block for block in found if not reader.is_conditional(block)]
+    lines = Lines(reader.draft, include, config_ids)
+    found = blocks(lines.words(text), reader.draft)
+    if lines.may_have_conditions:
+        found = [block for block in found if not reader.is_conditional(block)]
     for block in found:
         if block.name == "virtual_server_group":
             reader.attempt(block, reader.groups.read)
