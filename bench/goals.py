@@ -53,13 +53,13 @@ def _all(figures: Figures) -> Iterator[tuple[str, float, str, float]]:
     for name in sorted({name.split()[1] for name in figures if name.startswith("parse ")}):
         parsed = of(f"parse {name} 1000x10")
         yield (
-            f"parse 11,000 lines of {name}, share of ipvsadm -R",
+            f"parse 1000x10 of {name}, share of ipvsadm -R",
             parsed / of("ipvsadm -R 1000x10"),
             "≤",
             0.1,
         )
         growth = parsed / of(f"parse {name} 125x10") / 8
-        yield f"parse of {name}, time a line at 11,000 to that at 1,375", growth, "≤", 1.5
+        yield f"parse of {name}, time a line at 1000x10 to that at 125x10", growth, "≤", 1.5
     growth = of("growth 10000x10") / of("growth 1000x10") / 10
     yield "time a service at 10,000 to that at 1,000", growth, "≤", 1.5
     growth = of("load 1000x100") / of("load 1000x10") / (101 / 11)

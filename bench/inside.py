@@ -18,6 +18,7 @@ from bench.tables import as_saved, table, with_one_weight
 from cluster.director.journal import Goal, Journal, Record
 from cluster.director.kernel.conversation import Conversation
 from cluster.director.kernel.netlink import NetlinkKernel
+from cluster.ipvs.formats import keepalived_reader, keepalived_writer
 from cluster.ipvs.formats.ipvsadm import parse
 from cluster.ipvs.plan import plan
 from cluster.ipvs.state import Table
@@ -29,6 +30,7 @@ GROWTH = (10, 100, 1000, 10_000)
 # One line for each format that can be read: its name, its text for a table, its reader.
 PARSERS: list[tuple[str, Callable[[Table], str], Callable[[str], object]]] = [
     ("ipvsadm", as_saved, parse),
+    ("keepalived", lambda wanted: keepalived_writer.render(wanted).text, keepalived_reader.parse),
 ]
 
 
@@ -57,7 +59,7 @@ def growth() -> None:
 
 
 def parsers() -> None:
-    """Each format's reader at an eighth of the lines, a quarter, half and all of 1000x10."""
+    """Each format's reader at an eighth of the table, a quarter, half and all of 1000x10."""
     for name, text_of, read in PARSERS:
         for services in (125, 250, 500, 1000):
             text = text_of(table(services, 10))

@@ -23,6 +23,8 @@ FIGURES: Figures = {
     "worker resident": [120.0],
     "parse ipvsadm 1000x10": [1.5],
     "parse ipvsadm 125x10": [0.18],
+    "parse keepalived 1000x10": [1.5],
+    "parse keepalived 125x10": [0.18],
     "growth 10000x10": [10.0],
     "growth 1000x10": [1.0],
 }
@@ -51,6 +53,7 @@ def test_each_goal_can_be_missed() -> None:
         "ipvsadm -R 1000x10",
         "worker resident",
         "parse ipvsadm 1000x10",
+        "parse keepalived 1000x10",
         "growth 10000x10",
     }
     assert missed(FIGURES | {"no-op writes": [0.0, 1.0, 0.0]}) == ["no-op apply, writes"]
