@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--stats", action="store_true", help="connections, packets and bytes since the start")
     save = _command(listed, "save", commands.save, "write the kernel's table as text")
     save.add_argument("--format", choices=FORMATS, default="ipvsadm", help="of the text; ipvsadm")
+    save.add_argument("--all", action="store_true", help="with timeouts and sync daemons, in front")
     restore = _command(listed, "restore", commands.restore, "put the services of a text into the kernel")
     plan = _command(listed, "plan", commands.plan, "say what apply would do, and what it costs")
     apply = _command(

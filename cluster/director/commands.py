@@ -22,8 +22,11 @@ from cluster.director.kernel.choice import make_kernel
 from cluster.director.kernel.rehearse import serve
 from cluster.director.lock import locked
 from cluster.director.readings import counted_service
+from cluster.director.settings_steps import do_settings, settings_to_do
 from cluster.ipvs.formats import kinds
 from cluster.ipvs.formats.document import to_document
+from cluster.ipvs.formats.fidelity import Parsed
+from cluster.ipvs.formats.ipvsadm_settings import setting_lines
 from cluster.ipvs.lint import table_warnings
 from cluster.ipvs.plan import plan as planned
 from cluster.ipvs.plan import quiesced
@@ -67,8 +70,14 @@ def show(chosen: argparse.Namespace, config: Config | None) -> int:
 
 
 def save(chosen: argparse.Namespace, config: Config | None) -> int:
-    """Print the kernel's table as text that `restore` and ipvsadm-restore read."""
-    table = make_kernel(config).read().table
+    """Print the kernel's table as text that `restore` and ipvsadm-restore read; with --all the timeouts and
+    sync daemons in front of it."""
+    kernel = make_kernel(config)
+    if chosen.all and (chosen.json or chosen.format != "ipvsadm"):
+        raise Usage("Timeouts and sync daemons are saved as text of ipvsadm alone. Leave out --all.")
+    table = kernel.read().table
+    for line in setting_lines(kernel.read_settings()) if chosen.all else ():
+        print(line)
     if chosen.json:
         print_json(to_document(table))
         return 0
@@ -81,11 +90,12 @@ def save(chosen: argparse.Namespace, config: Config | None) -> int:
 
 def plan(chosen: argparse.Namespace, config: Config | None) -> int:
     """Print what `apply` would do with this text, and what each step does to connections."""
-    wanted = judged(read_text(chosen.file, kind=chosen.format), is_loud=not chosen.json)
+    said = judged(read_text(chosen.file, kind=chosen.format), is_loud=not chosen.json)
+    wanted = said.table
     kernel = make_kernel(config)
     reading = kernel.read()
     todo = planned(reading.table, wanted, owned=_touchable(wanted, reading.table, chosen, config))
-    steps = told(todo, reading, host.sysctls(kernel))
+    steps = told(todo, settings_to_do(kernel, said.settings), reading, host.sysctls(kernel))
     if chosen.json:
         warnings = [f"{key}: {problem.text}" for key, problem in table_warnings(wanted)]
         print_json({"steps": steps, "warnings": warnings, "left_alone": [str(key) for key in todo.foreign]})
@@ -99,8 +109,10 @@ def plan(chosen: argparse.Namespace, config: Config | None) -> int:
 
 
 def apply(chosen: argparse.Namespace, config: Config | None) -> int:
-    """Make the kernel hold what the text says, after a rehearsal, and read it back."""
-    wanted = judged(read_text(chosen.file, kind=chosen.format), is_loud=not chosen.json)
+    """Make the kernel hold what the text says, after a rehearsal, and read it back; then set the timeouts and
+    start the daemons that it names."""
+    said = judged(read_text(chosen.file, kind=chosen.format), is_loud=not chosen.json)
+    wanted = said.table
     kernel = make_kernel(config)
     with _alone(config):
         actual = kernel.read().table
@@ -112,18 +124,18 @@ def apply(chosen: argparse.Namespace, config: Config | None) -> int:
             if result.outcome is not Outcome.APPLIED:
                 return tell(result, as_json=chosen.json)
             _wait_for_connections(kernel, first, wanted, chosen.quiesce)
-        return tell(_converge(kernel, wanted, owned, rehearse=rehearse), as_json=chosen.json)
+        return _finish(kernel, said, owned, rehearse=rehearse, as_json=chosen.json)
 
 
 def restore(chosen: argparse.Namespace, config: Config | None) -> int:
     """Put the services of the text into the kernel as fast as it goes, for a start of the machine: without a
-    rehearsal, and without judging what the kernel takes."""
-    wanted = read_text(chosen.file, kind=chosen.format)
+    rehearsal, and without judging what the kernel takes; then its timeouts and daemons."""
+    said = read_text(chosen.file, kind=chosen.format)
     kernel = make_kernel(config)
     chosen.exact = False
     with _alone(config):
-        owned = _touchable(wanted, kernel.read().table, chosen, config)
-        return tell(_converge(kernel, wanted, owned, rehearse=False), as_json=chosen.json)
+        owned = _touchable(said.table, kernel.read().table, chosen, config)
+        return _finish(kernel, said, owned, rehearse=False, as_json=chosen.json)
 
 
 def rehearse(_: argparse.Namespace, config: Config | None) -> int:
@@ -143,6 +155,16 @@ class _Scratch:
 
     def write(self, record: Record) -> None:
         self._record = record
+
+
+def _finish(
+    kernel: Kernel, said: Parsed, owned: frozenset[ServiceKey], *, rehearse: bool, as_json: bool
+) -> int:
+    """The table, and only then the settings: a daemon and a backend of another family exclude each other, and
+    the table may be what takes that backend out."""
+    result = _converge(kernel, said.table, owned, rehearse=rehearse)
+    is_done = result.outcome is Outcome.APPLIED
+    return tell(result, do_settings(kernel, said.settings) if is_done else (), as_json=as_json)
 
 
 def _converge(kernel: Kernel, wanted: Table, owned: frozenset[ServiceKey], *, rehearse: bool) -> Result:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cluster.director.converge import Result, to_payload
 from cluster.director.journal import Record
 from cluster.ipvs.formats import kinds
+from cluster.ipvs.formats.fidelity import Parsed
 from cluster.ipvs.formats.ipvsadm import command
+from cluster.ipvs.formats.ipvsadm_settings import setting_command
 from cluster.ipvs.impact import Sysctls, by_service, impact
 from cluster.ipvs.lint import table_warnings
 from cluster.ipvs.plan import Plan
 from cluster.ipvs.rules import table_problems
-from cluster.ipvs.state import Service, ServiceKey, Table
+from cluster.ipvs.settings_plan import SettingStep
+from cluster.ipvs.state import Service, ServiceKey
 from cluster.ipvs.stats import BackendCounters, Counters, Reading
 from cluster.wire.messages import Outcome
 
@@ -26,9 +29,9 @@ class TextError(Exception):
     """The text cannot be read; a sentence for each line at fault."""
 
 
-def read_text(path: str | None, *, kind: str | None) -> Table:
-    """The table of a file, or of standard input, written as `kind` or as it looks. TextError where it cannot
-    be read; what only could not be taken over is said on standard error."""
+def read_text(path: str | None, *, kind: str | None) -> Parsed:
+    """The table and the settings of a file, or of standard input, written as `kind` or as it looks. TextError
+    where it cannot be read; what only could not be taken over is said on standard error."""
     try:
         if path is None:
             text = sys.stdin.read(LARGEST_TEXT + 1)
@@ -46,32 +49,41 @@ def read_text(path: str | None, *, kind: str | None) -> Table:
         raise TextError("\n".join(str(note) for note in parsed.errors))
     for note in parsed.notes:
         print(note, file=sys.stderr)
-    return parsed.table
+    return parsed
 
 
-def judged(table: Table, *, is_loud: bool) -> Table:
-    """The same table, if no rule stands against it; TextError else. Warnings go to standard error."""
-    if problems := table_problems(table):
+def judged(parsed: Parsed, *, is_loud: bool) -> Parsed:
+    """The same, if no rule stands against it; TextError else. Warnings go to standard error."""
+    if problems := table_problems(parsed.table):
         raise TextError("\n".join(f"{key}: {problem.text} [{problem.code}]" for key, problem in problems))
-    for key, problem in table_warnings(table) if is_loud else ():
+    for key, problem in table_warnings(parsed.table) if is_loud else ():
         print(f"warning: {key}: {problem.text} [{problem.code}]", file=sys.stderr)
-    return table
+    return parsed
 
 
-def tell(result: Result, *, as_json: bool) -> int:
-    """Print what an apply came to; the exit status."""
+def tell(result: Result, settings: Sequence[tuple[SettingStep, str]] = (), *, as_json: bool) -> int:
+    """Print what an apply came to, and each step on settings with what stood against it; the exit status."""
     if as_json:
-        print_json(to_payload(result, {}))
+        print_json(to_payload(result, {}) | {"settings": [_told(*one) for one in settings]})
     else:
         stream = sys.stdout if result.outcome is Outcome.APPLIED else sys.stderr
         print(f"{result.text} {result.remedy}".rstrip(), file=stream)
         for step in result.steps():
             if step["error"]:
                 print(f"{step['command']}: {step['error']}", file=sys.stderr)
-    return 0 if result.outcome is Outcome.APPLIED else 1
+        for setting, error in settings:
+            print(error or f"Done: {setting}", file=sys.stderr if error else sys.stdout)
+    is_whole = result.outcome is Outcome.APPLIED and not any(error for _, error in settings)
+    return 0 if is_whole else 1
 
 
-def told(todo: Plan, reading: Reading, sysctls: Sysctls) -> list[dict[str, str]]:
+def _told(step: SettingStep, error: str) -> dict[str, str]:
+    return {"kind": step.kind, "text": str(step), "command": setting_command(step), "error": error}
+
+
+def told(
+    todo: Plan, settings: Sequence[SettingStep], reading: Reading, sysctls: Sysctls
+) -> list[dict[str, str]]:
     """The steps as words, commands and what they cost."""
     counted = by_service(reading.backends)
     return [
@@ -82,6 +94,9 @@ def told(todo: Plan, reading: Reading, sysctls: Sysctls) -> list[dict[str, str]]
             "impact": impact(step, counted, sysctls),
         }
         for step in todo.steps
+    ] + [
+        {"kind": step.kind, "text": str(step), "command": setting_command(step), "impact": ""}
+        for step in settings
     ]
 
 

@@ -1,5 +1,5 @@
 """What the command line does with IPVS beside its table: timeouts, sync daemons, switches, counters and the
-connection table. Nothing of it is in a saved text: each network namespace has its own."""
+connection table. Of a saved text, timeouts and daemons are part where `save` is told to put in all."""
 
 from __future__ import annotations
 

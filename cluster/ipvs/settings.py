@@ -1,6 +1,6 @@
 """What a director's IPVS has beside its table: timeouts, sync daemons, version. include/uapi/linux/ip_vs.h.
 
-None of it is in an export of ipvsadm; each network namespace has its own.
+None of it is in an export of ipvsadm; each network namespace has its own. settings_plan.py compares two.
 """
 
 from __future__ import annotations

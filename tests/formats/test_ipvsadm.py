@@ -180,7 +180,7 @@ def test_a_bad_line_is_named_with_a_remedy_and_the_rest_is_read(line: str, says:
 
 
 @pytest.mark.parametrize(
-    "line", ["-A -t shop.example:80", "-A -t 192.0.2.2:http", "--set 900 120 300", "-A -f 9 -M 255.0.0.0"]
+    "line", ["-A -t shop.example:80", "-A -t 192.0.2.2:http", "-n --set 900 120 300", "-A -f 9 -M 255.0.0.0"]
 )
 def test_what_a_table_cannot_hold_is_called_lost_not_wrong(line: str) -> None:
     read = ipvsadm.parse(WEB + line)
@@ -221,22 +221,6 @@ def test_no_text_makes_the_reader_fail(text: str) -> None:
 def test_large_marks_are_read_as_the_tool_saves_them() -> None:
     (service,) = ipvsadm.parse("-A -f -1 -s rr\n").table
     assert service.key.mark == 2**32 - 1
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "--set 900 120 300",
-        "ipvsadm --set 900 120 300",
-        "--start-daemon master --mcast-interface eth0 --syncid 3",
-        "--start-daemon=backup --mcast-interface=eth0",
-        "--stop-daemon master",
-    ],
-)
-def test_lines_about_the_whole_director_are_lost_with_a_remedy(line: str) -> None:
-    read = ipvsadm.parse(f"{line}\n{WEB}")
-    (note,) = read.notes
-    assert note.level is Level.LOST and "on the director itself" in note.remedy and len(read.table) == 1
 
 
 @pytest.mark.parametrize(

@@ -82,3 +82,23 @@ def test_settings_reach_the_kernel(netlink: NetlinkKernel) -> None:
     assert "* expire_nodest_conn = 1" in said and "timeout udp: 60 s" in said
     assert run("sysctl", "expire_nodest_conn", "9")[0] == 1
     assert json.loads(run("settings", "--json")[1])["sysctls"]["expire_nodest_conn"] == "1"
+
+
+def test_a_text_with_settings_reaches_the_kernel_and_ipvsadm_takes_all_that_is_saved(
+    netlink: NetlinkKernel,
+) -> None:
+    settings = "--set 600 0 60\n--start-daemon backup --mcast-interface lo --syncid 7 --mcast-ttl 3\n"
+    status, said, problem = run("apply", text=settings + TEXT)
+    assert status == 0 and "Start the backup sync daemon on lo with id 7." in said, problem
+    timeouts, daemons = ipvsadm("-Ln", "--timeout"), ipvsadm("-Ln", "--daemon")
+    assert "600 120 60" in timeouts
+    assert "backup sync daemon (mcast=lo, syncid=7," in daemons and "ttl=3" in daemons
+    assert run("plan", text=settings + TEXT)[:2] == (0, "The kernel holds this already.\n")
+    saved, table = run("save", "--all")[1], ipvsadm("-Sn")
+    ipvsadm("-C")
+    ipvsadm("--set", "900", "120", "300")
+    assert run("stop-daemon", "backup")[0] == 0
+    assert "daemon (" not in ipvsadm("-Ln", "--daemon")
+    ipvsadm("-R", text=saved)
+    assert (ipvsadm("-Ln", "--timeout"), ipvsadm("-Ln", "--daemon")) == (timeouts, daemons)
+    assert sorted(ipvsadm("-Sn").splitlines()) == sorted(table.splitlines())

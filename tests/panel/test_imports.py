@@ -246,3 +246,16 @@ def test_what_runs_on_a_director_can_be_adopted(
     assert not any("UDP 192.168.50.10:53" in step.text for step in part.steps) and not part.conflicts
     assert "is in this kernel just as the draft wants it" in _text(page)
     assert "Adopt" in _text(otto.get(reverse("director-detail", args=[director.pk])))
+
+
+def test_timeouts_and_daemons_of_a_text_are_said_to_be_left_behind_and_the_rest_is_taken(
+    otto: Client, web: Cluster
+) -> None:
+    url = reverse("cluster-import", args=[web.pk])
+    asked = {"kind": "ipvsadm", "text": f"--set 900 120 300\n{SAVED}"}
+    looked = otto.post(url, asked)
+    assert "not taken The text sets timeouts or sync daemons" in re.sub("<[^>]+>", "", _text(looked))
+    assert "is in the table" not in _text(looked)
+    taken = otto.post(url, asked | {"seen": looked.context["seen"], "take": "1"})
+    assert taken["Location"] == reverse("cluster-review", args=[web.pk])
+    assert "sets timeouts" not in _text(otto.post(url, asked | {"text": SAVED}))

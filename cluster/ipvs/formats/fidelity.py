@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from cluster.ipvs.settings import Settings
 from cluster.ipvs.state import Backend, BackendKey, ServiceKey, Table
 
 
@@ -66,18 +67,21 @@ class Rendered:
 class Parsed:
     """What was read: the table of all that was understood, and a report by line.
 
-    `mapped` holds the places, as (file, line), whose content is in the table or in `checks`. A backend that
-    stands in only while all others are down is in `sorry`, not in the table: it depends on health."""
+    `mapped` holds the places, as (file, line), whose content is in the table, in `checks` or in `settings`. A
+    backend that stands in only while all others are down is in `sorry`, not in the table: it depends on
+    health. `settings` are the timeouts and daemons that the text names, None where it names none; a timeout
+    of 0 there stays as it is."""
 
     table: Table = field(default_factory=Table)
     notes: tuple[Note, ...] = ()
     mapped: frozenset[tuple[str, int]] = frozenset()
     checks: Mapping[tuple[ServiceKey, BackendKey], tuple[HealthCheck, ...]] = field(default_factory=dict)
     sorry: Mapping[ServiceKey, Backend] = field(default_factory=dict)
+    settings: Settings | None = None
 
     @property
     def is_whole(self) -> bool:
-        """Whether the table and the checks say all that the text said."""
+        """Whether the table, the checks and the settings say all that the text said."""
         return all(note.level is Level.MAPPED for note in self.notes)
 
     @property

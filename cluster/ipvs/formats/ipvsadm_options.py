@@ -47,7 +47,8 @@ _SHORT = {
     "-c": "connection",
 }
 # Commands about the director's settings and views, not about the content of a table.
-ELSEWHERE = {"list", "zero", "restore", "save", "help", "version", "set", "start-daemon", "stop-daemon"}
+SETTINGS = {"set", "start-daemon", "stop-daemon"}
+ELSEWHERE = {"list", "zero", "restore", "save", "help", "version", *SETTINGS}
 _LONG_COMMANDS = {*_COMMANDS.values(), *ELSEWHERE}
 _SERVICES = {"tcp-service", "udp-service", "sctp-service", "fwmark-service"}
 _METHODS = {"masquerading", "ipip", "gatewaying"}

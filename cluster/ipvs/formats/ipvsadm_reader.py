@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from cluster.ipvs.formats.fidelity import Level, Parsed
-from cluster.ipvs.formats.ipvsadm_options import ELSEWHERE, Line, line_of, words_of
+from cluster.ipvs.formats.ipvsadm_options import ELSEWHERE, SETTINGS, Line, line_of, words_of
+from cluster.ipvs.formats.ipvsadm_settings import is_setting, take_setting
 from cluster.ipvs.formats.reading import (
     LARGEST_INT,
     LARGEST_U32,
@@ -117,8 +118,11 @@ class _Reader:
             words = words_of(text)
             if not words:
                 return
-            line = line_of(words)
-            self._carry_out(at, line)
+            if is_setting(words):
+                take_setting(at, words, self.draft)
+            else:
+                line = line_of(words)
+                self._carry_out(at, line)
             self.draft.mapped.add(("", at))
         except Unreadable as why:
             self.draft.refuse(at, why)
@@ -155,8 +159,7 @@ class _Reader:
 
     def _carry_out(self, at: int, line: Line) -> None:
         if line.command in ELSEWHERE:
-            is_setting = line.command in ("set", "start-daemon", "stop-daemon")
-            remedy = "Set this on the director itself." if is_setting else "Leave it out."
+            remedy = "Begin the line with it." if line.command in SETTINGS else "Leave it out."
             raise Unreadable(
                 f"--{line.command} says nothing about services and backends.", remedy, Level.LOST
             )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from cluster.ipvs.formats.fidelity import HealthCheck, Level, Parsed
 from cluster.ipvs.formats.keepalived_blocks import Block, blocks
 from cluster.ipvs.formats.keepalived_checks import CHECKERS, INHERITED, checks_of, setting
+from cluster.ipvs.formats.keepalived_global import OF_A_DIRECTOR, take_of_director
 from cluster.ipvs.formats.keepalived_groups import Groups, Member
 from cluster.ipvs.formats.keepalived_lines import Include, Lines
 from cluster.ipvs.formats.keepalived_settings import (
@@ -41,9 +42,8 @@ Take = Callable[[Block], None]
 
 _NOT_LVS = ("vrrp_", "static_", "track_", "bfd_", "garp_", "linkbeat_", "interface_up_", "net_namespace")
 _NOT_LVS_EITHER = {
-    *("global_defs", "instance", "use_pid_dir", "child_wait_time", "namespace_with_ipsets"),
+    *("instance", "use_pid_dir", "child_wait_time", "namespace_with_ipsets"),
 }
-_OF_A_DIRECTOR = {"lvs_sync_daemon", "lvs_timeouts"}
 
 
 def parse(text: str, *, include: Include | None = None, config_ids: frozenset[str] | None = None) -> Parsed:
@@ -125,16 +125,26 @@ class _Reader:
         """One of the outermost blocks."""
         if block.name == "virtual_server":
             self._read_server(block)
+        elif block.name == "global_defs":
+            self._read_global(block)
         elif block.name == "SSL":
             raise Unreadable("The keys of SSL_GET are not taken.", "Keep them in mind.", Level.LOST)
         elif block.name in _NOT_LVS_EITHER or block.name.startswith(_NOT_LVS):
-            of_director = [one.name for one in block.inside or [] if one.name in _OF_A_DIRECTOR]
             text = f"{block.name} is not about services and backends and was left out."
-            remedy = f"Set {' and '.join(of_director)} on the director itself." if of_director else ""
-            raise Unreadable(text, remedy or "Keep it in keepalived's own file.", Level.LOST)
+            raise Unreadable(text, "Keep it in keepalived's own file.", Level.LOST)
         else:
             text = f"keepalived has no block {shown(block.name)}."
             raise Unreadable(text, "Correct it, or check the braces before it.")
+
+    def _read_global(self, block: Block) -> None:
+        inside = block.inside or []
+        for child in inside:
+            if child.name in OF_A_DIRECTOR:
+                self.attempt(child, lambda one: take_of_director(one, self.draft))
+        if not inside or any(child.name not in OF_A_DIRECTOR for child in inside):
+            text = "global_defs is not about services and backends and was left out"
+            but = ", but for what it says of IPVS" if any(one.name in OF_A_DIRECTOR for one in inside) else ""
+            raise Unreadable(f"{text}{but}.", "Keep it in keepalived's own file.", Level.LOST)
 
     def _read_server(self, block: Block) -> None:
         settings = Settings()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import socket
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, field, replace
 
 from cluster.ipvs.formats.fidelity import HealthCheck, Level, Note, Parsed
+from cluster.ipvs.rules import Problem
+from cluster.ipvs.settings import Settings, SyncDaemon, Timeouts, daemon_problems, timeouts_problems
 from cluster.ipvs.state import Backend, BackendKey, Service, ServiceKey, Table, canonical_address
 
 LARGEST_U32 = 0xFFFFFFFF
@@ -37,6 +40,7 @@ class Draft:
     sorry: dict[ServiceKey, Backend] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     mapped: set[tuple[str, int]] = field(default_factory=set)
+    settings: Settings | None = None
     _told: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def note(self, line: int, level: Level, text: str, remedy: str = "", file: str = "") -> None:
@@ -55,13 +59,41 @@ class Draft:
     def remove(self, key: ServiceKey) -> None:
         del self.services[key], self.backends[key]
 
+    def set_timeouts(self, given: Timeouts) -> None:
+        """Take timeouts over those of before, but for 0; Unreadable where no kernel would have them."""
+        _refuse(timeouts_problems(given))
+        before = self.settings or Settings(Timeouts())
+        seconds = zip(astuple(before.timeouts), astuple(given), strict=True)
+        self.settings = replace(before, timeouts=Timeouts(*(new or old for old, new in seconds)))
+
+    def start_daemon(self, daemon: SyncDaemon) -> None:
+        """Take one more daemon; Unreadable where its role has one, or where no kernel would start it."""
+        _refuse(daemon_problems(daemon))
+        before = self.settings or Settings(Timeouts())
+        if any(one.role is daemon.role for one in before.daemons):
+            raise Unreadable(f"A {daemon.role.word} sync daemon was started before.", "Take one of them out.")
+        daemons = sorted((*before.daemons, daemon), key=lambda one: one.role)
+        self.settings = replace(before, daemons=tuple(daemons))
+
     def finished(self) -> Parsed:
         """The value, with notes in the order of lines."""
         services = (
             service.with_backends(self.backends[key].values()) for key, service in self.services.items()
         )
         notes = sorted(self.notes, key=lambda note: (note.file, note.line))
-        return Parsed(Table(tuple(services)), tuple(notes), frozenset(self.mapped), self.checks, self.sorry)
+        return Parsed(
+            Table(tuple(services)),
+            tuple(notes),
+            frozenset(self.mapped),
+            self.checks,
+            self.sorry,
+            self.settings,
+        )
+
+
+def _refuse(problems: Iterator[Problem]) -> None:
+    for problem in problems:
+        raise Unreadable(problem.text, "Correct it, or take it out.")
 
 
 def number(text: str, name: str, *, least: int = 0, most: int = LARGEST_INT) -> int:
