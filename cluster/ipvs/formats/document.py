@@ -225,6 +225,9 @@ def _named(kind: type[_Kind], said: dict[str, Any], name: str, place: str, *, mo
         raise ValueError(f"{_at(place, name)}: {error}") from None
     if found > most:
         raise ValueError(f"{_at(place, name)} has a number above {most}.")
+    if word not in (found.word, f"number-{found:d}"):
+        # The published schema has one way to write each word, and so has the panel.
+        raise ValueError(f"{_at(place, name)} is to be written “{found.word}”.")
     return found
 
 
