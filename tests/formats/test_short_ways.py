@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cluster.ipvs.formats import ipvsadm_reader, keepalived_lines, keepalived_reader
 from cluster.ipvs.formats.fidelity import Parsed
-from cluster.ipvs.formats.keepalived_lines import Words
+from cluster.ipvs.formats.keepalived_lines import Said
 from cluster.ipvs.state import canonical_address
 from tests.formats.mutation import mutated
 from tests.formats.test_fuzz import TEXTS
@@ -78,10 +78,10 @@ def _plainly(text: str) -> Parsed:
 
 
 def _the_long_way(text: str, config_ids: frozenset[str] | None) -> Parsed:
-    def never(line: str) -> Words | None:
+    def never(line: str) -> Said | None:
         return None
 
-    with patch.object(keepalived_lines, "_plain_words", never):
+    with patch.object(keepalived_lines, "_plainly_said", never):
         return keepalived_reader.parse(text, config_ids=config_ids)
 
 
@@ -122,10 +122,10 @@ def test_plain_lines_of_keepalived_are_read_as_all_others(
     | st.sampled_from(["include x", "includer x"])
 )
 def test_any_line_of_keepalived_has_the_same_words(line: str) -> None:
-    short = keepalived_lines._plain_words(line)
+    short = keepalived_lines._plainly_said(line)
     if short is not None:
         bare = keepalived_lines.uncommented(line.removesuffix("\r"))
-        assert list(short) == keepalived_lines.words_of(bare)
+        assert list(short) == list(keepalived_lines._as_said(keepalived_lines.words_of(bare)))
 
 
 @given(st.lists(_OCTET, min_size=3, max_size=5).map(".".join))

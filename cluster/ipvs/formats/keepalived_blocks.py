@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cluster.ipvs.formats.keepalived_lines import Brace, Words
+from cluster.ipvs.formats.keepalived_lines import Brace, Said
 from cluster.ipvs.formats.reading import Draft, Unreadable, shown
 
 # A url block of a check of a server of a service is four deep; nothing of LVS is deeper.
@@ -37,22 +37,17 @@ class Block:
         return self.words[at]
 
 
-def blocks(lines: Iterable[tuple[str, int, Words]], draft: Draft) -> list[Block]:
+def blocks(lines: Iterable[tuple[str, int, Said]], draft: Draft) -> list[Block]:
     """The outermost blocks. A brace too many or too few becomes a note."""
     tree = _Tree(draft)
-    for file, line, words in lines:
-        begun: list[str] = []
-        for word in words:
-            if not isinstance(word, Brace):
-                begun.append(word)
-                continue
-            tree.add(begun, file, line)
-            begun = []
-            if word is Brace.OPEN:
+    for file, line, said in lines:
+        for words, brace in said:
+            if words:
+                tree.add(words, file, line)
+            if brace is Brace.OPEN:
                 tree.open(file, line)
-            else:
+            elif brace is Brace.CLOSE:
                 tree.close(file, line)
-        tree.add(begun, file, line)
     return tree.finished()
 
 
@@ -65,7 +60,7 @@ class _Tree:
         self._too_deep = Block(["{"], "", 0, [])
 
     def add(self, words: list[str], file: str, line: int) -> None:
-        if words and len(self._heads) <= DEEPEST:
+        if len(self._heads) <= DEEPEST:
             self._last = Block(words, file, line)
             self._level().append(self._last)
 

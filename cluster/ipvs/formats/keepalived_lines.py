@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from functools import lru_cache
 
@@ -37,7 +37,8 @@ class Brace(Enum):
     CLOSE = "}"
 
 
-Words = tuple[str | Brace, ...]
+# What a line says: words, and the brace after them, again and again. The last words may have no brace.
+Said = Sequence[tuple[list[str], Brace | None]]
 _BRACES = {brace.value: brace for brace in Brace}
 
 
@@ -51,57 +52,57 @@ class Lines:
         self._open: list[tuple[str, bool, Iterator[tuple[int, str]]]] = []
         self._files = 0
         # Most lines of a large file are the same few: "}", "retry 2", "TCP_CHECK {".
-        self._plain_words = lru_cache(maxsize=1024)(_plain_words)
+        self._plainly_said = lru_cache(maxsize=1024)(_plainly_said)
         # Set while the words are taken, for those who look through them afterwards.
         self.may_have_conditions = False
 
-    def words(self, text: str) -> Iterator[tuple[str, int, Words]]:
-        """File, line number and words of each line that says something. Braces are items of their own. Of a
-        line with a condition that nobody can judge, the condition alone is answered."""
+    def said(self, text: str) -> Iterator[tuple[str, int, Said]]:
+        """File, line number and words of each line that says something. Of a line with a condition that
+        nobody can judge, the condition alone is answered. Equal lines share their words, for good."""
         self._open.append(("", True, enumerate(text.split("\n"), start=1)))
         while self._open:
             file, _, lines = self._open[-1]
-            found = next(lines, None)
-            if found is None:
+            for at, line in lines:
+                if (said := self._plainly_said(line)) is not None and not self._definitions.are_growing:
+                    yield file, at, said
+                    continue
+                try:
+                    if words := self._words(file, at, line.removesuffix("\r")):
+                        yield file, at, _as_said(words)
+                except Unreadable as why:
+                    self._draft.refuse(at, why, file)
+                if self._open[-1][2] is not lines:
+                    break  # What the line stands for is read before those after it.
+            else:
                 self._open.pop()
-                continue
-            at, line = found
-            if (words := self._plain_words(line)) is not None and not self._definitions.are_growing:
-                yield file, at, words
-                continue
-            try:
-                if words := self._words(file, at, line.removesuffix("\r")):
-                    yield file, at, words
-            except Unreadable as why:
-                self._draft.refuse(at, why, file)
 
-    def _words(self, file: str, at: int, line: str) -> Words:
+    def _words(self, file: str, at: int, line: str) -> list[str | Brace]:
         self.may_have_conditions |= "@" in line
         if len(line) > LONGEST_LINE:
             raise Unreadable("The line is too long for keepalived.", f"It takes {LONGEST_LINE} letters.")
         line = uncommented(line)
         if self._definitions.goes_on(line):
             self._draft.mapped.add((file, at))
-            return ()
+            return []
         if found := _INCLUDE.fullmatch(line):
             self._open_files(file, at, found[1])
-            return ()
+            return []
         for _ in range(_MOST_ROUNDS):
             if line.startswith("@"):
                 if self._config_ids is None:
-                    return (_BLANKS.split(line, maxsplit=1)[0],)
+                    return [_BLANKS.split(line, maxsplit=1)[0]]
                 line = self._if_it_applies(line, self._config_ids)
             if not line or self._definitions.begins(line):
                 self._draft.mapped.add((file, at))
-                return ()
+                return []
             if line.startswith(("~SEQ", "~LST")):
                 self._open.append((file, False, ((at, one) for one in self._definitions.repeated(line))))
-                return ()
+                return []
             replaced, more = self._definitions.replaced(line)
             if more:
                 self._open.append((file, False, ((at, one) for one in more)))
             if replaced == line:
-                return tuple(words_of(line))
+                return words_of(line)
             line = uncommented(replaced)
         raise Unreadable("The line's definitions go round in a circle.", "Write out what they stand for.")
 
@@ -160,9 +161,9 @@ def uncommented(line: str) -> str:
     return "".join(kept).strip(" \t")
 
 
-def _plain_words(line: str) -> Words | None:
-    """The words of a line that has nothing but words and a brace at its end; None for any other, which goes
-    the long way: with comment, quote, condition, definition or include, and one that says nothing."""
+def _plainly_said(line: str) -> Said | None:
+    """What a line says that has nothing but words and a brace at its end; None for any other, which goes the
+    long way: with comment, quote, condition, definition or include, and one that says nothing."""
     if len(line) > LONGEST_LINE or _NOT_PLAIN.search(line):
         return None
     line = line.rstrip()
@@ -170,7 +171,19 @@ def _plain_words(line: str) -> Words | None:
     words = (line[:-1] if brace else line).split()
     if words and words[0].startswith("include"):
         return None
-    return (*words, brace) if brace else tuple(words) or None
+    return ((words, brace),) if words or brace else None
+
+
+def _as_said(words: Iterable[str | Brace]) -> Said:
+    said: list[tuple[list[str], Brace | None]] = []
+    begun: list[str] = []
+    for word in words:
+        if isinstance(word, Brace):
+            said.append((begun, word))
+            begun = []
+        else:
+            begun.append(word)
+    return [*said, (begun, None)] if begun else said
 
 
 def words_of(line: str) -> list[str | Brace]:

@@ -53,7 +53,7 @@ def parse(text: str, *, include: Include | None = None, config_ids: frozenset[st
     `lost`. `config_ids` are the words that a line's @condition may have; None makes such lines `lost`."""
     reader = _Reader()
     lines = Lines(reader.draft, include, config_ids)
-    found = blocks(lines.words(text), reader.draft)
+    found = blocks(lines.said(text), reader.draft)
     if lines.may_have_conditions:
         found = [block for block in found if not reader.is_conditional(block)]
     for block in found:
@@ -224,7 +224,7 @@ class _Reader:
         if self._backends_left < 0:
             text = f"The text has more than {MOST_BACKENDS} backends, counted for each address of a group."
             raise Unreadable(text, "Use a firewall mark for so many addresses.")
-        by_place: dict[tuple[int, int], list[tuple[Backend, _Real]]] = {}
+        by_place: dict[tuple[int, int], list[tuple[BackendKey, Backend, _Real]]] = {}
         for member in members:
             key = _key(member, settings, servers)
             if key in self._heads:
@@ -239,10 +239,10 @@ class _Reader:
             self.draft.services[key] = Service(
                 key, settings.scheduler or DEFAULT_SCHEDULER, settings.flags, _persistence(settings, key)
             )
-            self.draft.backends[key] = {backend.key: backend for backend, _ in by_place[place]}
-            for backend, real in by_place[place]:
+            self.draft.backends[key] = {one: backend for one, backend, _ in by_place[place]}
+            for one, _, real in by_place[place]:
                 if real.checks:
-                    self.draft.checks[key, backend.key] = real.checks
+                    self.draft.checks[key, one] = real.checks
             if (sorry := servers.sorry_backend(key)) is not None:
                 self.draft.sorry[key] = sorry
 
@@ -277,18 +277,19 @@ class _Servers:
         families = {real.family for real in everybody}
         return plain[0] if plain else families.pop() if len(families) == 1 else 4
 
-    def backends(self, key: ServiceKey, is_group: bool) -> Iterator[tuple[Backend, _Real]]:
+    def backends(self, key: ServiceKey, is_group: bool) -> Iterator[tuple[BackendKey, Backend, _Real]]:
         """The backends that this service gets; what keepalived would skip becomes a note."""
         there: dict[BackendKey, _Real] = {}
         for real in self.reals:
             block = real.block
             try:
                 backend = self._backend(real, key, is_group)
-                if backend.key in there:
-                    line = there[backend.key].block.line
-                    raise Unreadable(f"{backend.key} is in line {line} already.", "Take one of them out.")
-                there[backend.key] = real
-                yield backend, real
+                place = backend.key
+                if place in there:
+                    line = there[place].block.line
+                    raise Unreadable(f"{place} is in line {line} already.", "Take one of them out.")
+                there[place] = real
+                yield place, backend, real
             except Unreadable as why:
                 self._tell(block, why.level, why.text, why.remedy)
 
