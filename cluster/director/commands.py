@@ -164,6 +164,8 @@ def _finish(
     the table may be what takes that backend out."""
     result = _converge(kernel, said.table, owned, rehearse=rehearse)
     is_done = result.outcome is Outcome.APPLIED
+    if said.settings and not is_done:
+        print("Timeouts and sync daemons were left alone, for the table is not done.", file=sys.stderr)
     return tell(result, do_settings(kernel, said.settings) if is_done else (), as_json=as_json)
 
 

@@ -311,7 +311,8 @@ def test_a_silent_kernel_leaves_it_open_whether_a_setting_was_done(run: Run, ker
 
 def test_settings_wait_for_a_table_that_was_done(run: Run, kernel: MemoryKernel) -> None:
     kernel.schedulers = frozenset({"wlc"})
-    assert run("apply", text=WITH_SETTINGS)[0] == 1
+    status, _, said = run("apply", text=WITH_SETTINGS)
+    assert status == 1 and "Timeouts and sync daemons were left alone" in said
     assert kernel.read_settings() == MemoryKernel().read_settings()
 
 
