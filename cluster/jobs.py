@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 # Between two sends of the same run to a director that is there: 5, 10, 20, 40, then every 60 seconds.
 RESEND_AFTER_S = (5, 10, 20, 40, 60)
+# Whoever queued a run sends it as well; the sweep must not come in between and send it twice.
+FIRST_SEND_TAKES = timedelta(seconds=3)
 # A director that is there and has said nothing for this long: nobody knows how it stands.
 UNKNOWN_AFTER = timedelta(seconds=60)
 # Strangers can announce themselves where Redis is reachable; the list of them stays short.
@@ -171,7 +173,7 @@ def _note_seen(one: live.DirectorLive) -> None:
 
 def _is_due(run: Run, *, is_present: bool, now: datetime) -> bool:
     if run.sent_at is None:
-        return True
+        return now - run.queued_at > FIRST_SEND_TAKES
     # To a director that is away one message is enough: it waits in the queue.
     wait = RESEND_AFTER_S[min(run.sends, len(RESEND_AFTER_S)) - 1]
     return is_present and now - run.sent_at > timedelta(seconds=wait)

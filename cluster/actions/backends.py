@@ -72,10 +72,11 @@ def set_weight(backend: Backend, *, seen_version: int, weight: int, by: Actor) -
 
 @transaction.atomic
 def remove_backend(backend: Backend, *, by: Actor) -> None:
-    """Remove a backend from the draft."""
+    """Remove a backend from the draft. Rejected where somebody else has already."""
+    cluster = lock_cluster(backend.service.cluster)
     before = values(backend, NAMES)
-    backend.delete()
-    cluster = backend.service.cluster
+    if not Backend.objects.filter(pk=backend.pk).delete()[0]:
+        raise Rejected(Problem("", f"Somebody has removed {backend} meanwhile."))
     audit.record("backend.remove", _target(backend), by=by, cluster=cluster, before=before)
 
 

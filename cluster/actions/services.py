@@ -60,10 +60,11 @@ def edit_service(service: VirtualService, said: ServiceFields, *, seen_version: 
 
 @transaction.atomic
 def remove_service(service: VirtualService, *, by: Actor) -> None:
-    """Remove a service and its backends from the draft."""
+    """Remove a service and its backends from the draft. Rejected where somebody else has already."""
     lock_cluster(service.cluster)
     before = values(service, NAMES) | {"backends": [str(backend) for backend in service.backends.all()]}
-    service.delete()
+    if not VirtualService.objects.filter(pk=service.pk).delete()[0]:
+        raise Rejected(Problem("", f"Somebody has removed {service} meanwhile."))
     audit.record("service.remove", service, by=by, cluster=service.cluster, before=before)
 
 

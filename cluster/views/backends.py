@@ -66,8 +66,11 @@ def backend_set_weight(request: OperatorRequest, pk: int) -> HttpResponse:
 def backend_remove(request: OperatorRequest, pk: int) -> HttpResponse:
     backend = access.get_backend(request, pk, needs="operate")
     if request.method == "POST":
-        backends.remove_backend(backend, by=actor(request))
-        text = f"{backend} is out of the draft. Review and apply to take it off the directors."
-        messages.success(request, text)
+        try:
+            backends.remove_backend(backend, by=actor(request))
+            text = f"{backend} is out of the draft. Review and apply to take it off the directors."
+            messages.success(request, text)
+        except Rejected as rejected:
+            messages.error(request, str(rejected))
         return redirect("service-detail", backend.service_id)
     return render(request, "cluster/backend_remove.html", {"backend": backend, "service": backend.service})

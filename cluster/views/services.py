@@ -15,6 +15,9 @@ from cluster.models import VirtualService
 from cluster.views.live import live_context
 
 
+MOST_SHOWN = 500
+
+
 @require_GET
 def service_list(request: OperatorRequest) -> HttpResponse:
     query = search_text(request.GET.get("q"))
@@ -25,7 +28,7 @@ def service_list(request: OperatorRequest) -> HttpResponse:
     found = found.select_related("cluster").annotate(backend_count=Count("backends", distinct=True))
     # Where it groups, Django forgets the order of the model.
     found = found.order_by("cluster__name", "address", "port", "protocol", "mark")
-    context = {"services": found[:500], "count": found.count(), "query": query}
+    context = {"services": found[:MOST_SHOWN], "count": found.count(), "most": MOST_SHOWN, "query": query}
     return render(request, "cluster/service_list.html", context)
 
 
