@@ -135,24 +135,25 @@ _STAGES = (
     (Operation.REMOVE_BACKEND,),
     (Operation.REMOVE_SERVICE,),
 )
+_STAGE_OF = {operation: number for number, stage in enumerate(_STAGES) for operation in stage}
 
 
 def do_in_stages(steps: Sequence[Step], send: Callable[[Sequence[Step]], Sequence[int]]) -> list[Answer]:
     """Hand the steps to `send` stage by stage; `send` gives an errno for each of those it was given."""
-    codes: dict[int, int] = {}
+    stages: tuple[list[int], ...] = tuple([] for _ in _STAGES)
+    for place, step in enumerate(steps):
+        stages[_STAGE_OF[step.operation]].append(place)
+    codes = [NOT_TRIED] * len(steps)
     stopped: set[ServiceKey] = set()
-    for operations in _STAGES:
-        turn = [
-            place
-            for place, step in enumerate(steps)
-            if step.operation in operations
-            and step.service.key not in stopped
-            and not (stopped and step.operation is Operation.REMOVE_SERVICE)
-        ]
+    for operations, turn in zip(_STAGES, stages, strict=True):
+        if stopped and Operation.REMOVE_SERVICE in operations:
+            turn = []
+        elif stopped:
+            turn = [place for place in turn if steps[place].service.key not in stopped]
         if not turn:
             continue
         for place, code in zip(turn, send([steps[place] for place in turn]), strict=True):
             codes[place] = code
             if code:
                 stopped.add(steps[place].service.key)
-    return [Answer(step, codes.get(place, NOT_TRIED)) for place, step in enumerate(steps)]
+    return [Answer(step, code) for step, code in zip(steps, codes, strict=True)]
