@@ -144,17 +144,11 @@ def rehearse(_: argparse.Namespace, config: Config | None) -> int:
     return 0
 
 
-class _Scratch:
-    """What a command remembers of its own steps while it runs; a worker's journal is not its to write."""
-
-    def __init__(self, record: Record) -> None:
-        self._record = record
-
-    def read(self) -> Record | None:
-        return self._record
+class _Nowhere:
+    """A worker's journal is not a command's to write, and a command has none of its own."""
 
     def write(self, record: Record) -> None:
-        self._record = record
+        """Forget it."""
 
 
 def _finish(
@@ -174,7 +168,7 @@ def _converge(kernel: Kernel, wanted: Table, owned: frozenset[ServiceKey], *, re
     record = Record("", goal, owned)
     return converge(
         kernel,
-        _Scratch(record),
+        _Nowhere(),
         record,
         goal,
         director="this machine",

@@ -83,9 +83,7 @@ class _Walk:
 
 
 class Notes(Protocol):
-    """Where a walk keeps what must not be forgotten: a worker's journal, or a command's own memory."""
-
-    def read(self) -> Record | None: ...
+    """Where a walk keeps what must not be forgotten: a worker's journal. A command keeps nothing."""
 
     def write(self, record: Record) -> None: ...
 
@@ -116,9 +114,10 @@ def converge(
     except KernelError as error:
         return _unreadable(error, walk, director)
     held = after.only(_ours(after, goal.table, walk.owned))
-    verified = goal if rest.is_empty else record.verified
+    if rest.is_empty:
+        record = _verified(record, goal, after)
     try:
-        _write_if_new(journal, replace(record, owned=held.keys, verified=verified))
+        journal.write(replace(record, owned=held.keys))
     except JournalError as error:
         said = f"{director}'s kernel was changed, but its journal could not be written: {error}"
         return _result(
@@ -160,10 +159,10 @@ def _until_same(
         if not todo.steps or walk.doomed:
             return after, todo
         walk.owned |= {step.service.key for step in todo.steps if step.operation is Operation.ADD_SERVICE}
-        _write_if_new(journal, replace(record, owned=walk.owned))
+        journal.write(replace(record, owned=walk.owned))
         moved = _do(kernel, todo.steps, walk)
         # At once: whatever goes wrong from here on, what turned out to be somebody else's is not ours.
-        _write_if_new(journal, replace(record, owned=walk.owned))
+        journal.write(replace(record, owned=walk.owned))
         after = kernel.read().table if moved else _read_touched(kernel, after, goal.table, walk)
         rest = plan(after, goal.table, owned=walk.owned)
         if walk.silence or (walk.trouble and not moved):
@@ -214,10 +213,11 @@ def _ours(after: Table, desired: Table, owned: frozenset[ServiceKey]) -> frozens
     return frozenset((owned | same) & after.keys)
 
 
-def _write_if_new(journal: Notes, record: Record) -> None:
-    # A restart that adds nothing to the journal needs no room on the disk.
-    if record != journal.read():
-        journal.write(record)
+def _verified(record: Record, goal: Goal, after: Table) -> Record:
+    """The goal was read back. It gets the services that were read, which are equal: the journal and the
+    kernel's readings then share one table instead of holding two."""
+    shared = replace(goal, table=after.only(goal.table.keys))
+    return replace(record, ordered=shared if record.ordered == goal else record.ordered, verified=shared)
 
 
 def _judged(goal: Goal, walk: _Walk, held: Table, rest: Plan, director: str) -> Result:

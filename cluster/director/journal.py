@@ -8,12 +8,19 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.ipvs.formats.document import from_document, key_from_document, key_to_document, to_document
+from cluster.ipvs.formats.document import (
+    canonical_json,
+    canonical_pieces,
+    from_document,
+    key_from_document,
+    key_to_document,
+    services_at_once,
+)
 from cluster.ipvs.state import ServiceKey, Table
 
 log = logging.getLogger(__name__)
@@ -70,26 +77,20 @@ class Journal:
         """The newest record, or None before the first. A file that can't be read as a record is kept
         aside under another name, where `notices` finds it, and counts as none."""
         with self._lock:
-            try:
-                found = self._path.stat()
-                stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
-                if stamp != self._stamp:
-                    self._record = _record_in(json.loads(self._path.read_bytes()))
-                    self._stamp = stamp
-            except FileNotFoundError:
-                self._record = self._stamp = None
-            except OSError as error:
-                raise JournalError(f"The journal {self._path} cannot be read: {error.strerror}.") from error
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                log.error("journal corrupt path=%s kept=%s reason=%r", self._path, self._set_aside(), error)
-                self._record = self._stamp = None
-            return self._record
+            return self._newest()
 
     def write(self, record: Record) -> None:
-        """Put the record onto the disk; afterwards it is there whatever happens. JournalError if not."""
+        """Put the record onto the disk, unless it is there already; afterwards it is there whatever happens.
+        JournalError if not."""
         with self._lock:
-            self._stamp = None
-            write_durably(self._path, json.dumps(_record_out(record), separators=(",", ":")).encode())
+            # A restart that adds nothing to the journal needs no room on the disk.
+            if record != self._newest():
+                self._stamp = None
+                write_durably(self._path, b"".join(_pieces(record)))
+                # Whoever writes holds the director's lock, so this is the file that was just written.
+                self._stamp = self._stamp_now()
+            # This very object: its table is the one that the kernel's readings share.
+            self._record = record
 
     def notices(self) -> list[str]:
         """A sentence for each journal that had to be kept aside, until somebody removes it."""
@@ -98,6 +99,25 @@ class Journal:
             f"The journal was unreadable and is kept as {path}; which services are ours was forgotten."
             for path in aside
         ]
+
+    def _newest(self) -> Record | None:
+        try:
+            stamp = self._stamp_now()
+            if stamp != self._stamp:
+                self._record = _record_in(json.loads(self._path.read_bytes(), object_hook=services_at_once))
+                self._stamp = stamp
+        except FileNotFoundError:
+            self._record = self._stamp = None
+        except OSError as error:
+            raise JournalError(f"The journal {self._path} cannot be read: {error.strerror}.") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            log.error("journal corrupt path=%s kept=%s reason=%r", self._path, self._set_aside(), error)
+            self._record = self._stamp = None
+        return self._record
+
+    def _stamp_now(self) -> tuple[int, int, int]:
+        found = self._path.stat()
+        return found.st_mtime_ns, found.st_size, found.st_ino
 
     def _set_aside(self) -> Path:
         number = 1
@@ -165,19 +185,26 @@ def write_durably(path: Path, data: bytes) -> None:
         raise JournalError(f"The file {path} cannot be written: {error.strerror}.") from error
 
 
-def _record_out(record: Record) -> dict[str, Any]:
-    return {
-        "version": VERSION,
-        "cluster": record.cluster,
-        "ordered": _goal_out(record.ordered),
-        "owned": [key_to_document(key) for key in sorted(record.owned)],
-        # Not twice where both are the same: a table may have megabytes.
-        "verified": "ordered" if record.is_applied else record.verified and _goal_out(record.verified),
-    }
+def _pieces(record: Record) -> Iterator[bytes]:
+    """The record as JSON. Its tables come a service at a time, because they may have megabytes."""
+    yield b'{"version":%d,"cluster":%b,"owned":' % (VERSION, json.dumps(record.cluster).encode())
+    yield canonical_json([key_to_document(key) for key in sorted(record.owned)])
+    yield b',"ordered":'
+    yield from _goal_pieces(record.ordered)
+    yield b',"verified":'
+    if record.verified is None:
+        yield b"null"
+    elif record.is_applied:
+        yield b'"ordered"'
+    else:
+        yield from _goal_pieces(record.verified)
+    yield b"}"
 
 
-def _goal_out(goal: Goal) -> dict[str, Any]:
-    return {"epoch": goal.epoch, "revision": goal.revision, "table": to_document(goal.table)}
+def _goal_pieces(goal: Goal) -> Iterator[bytes]:
+    yield b'{"epoch":%d,"revision":%d,"table":' % (goal.epoch, goal.revision)
+    yield from canonical_pieces(goal.table)
+    yield b"}"
 
 
 def _record_in(document: dict[str, Any]) -> Record:

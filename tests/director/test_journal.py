@@ -13,6 +13,7 @@ from cluster.director.apply import restore, take
 from cluster.director.journal import Goal, Journal, JournalError, Record, Sequence, write_durably
 from cluster.director.kernel.memory import Faults, Killed, MemoryKernel
 from cluster.ipvs.state import Table
+from cluster.ipvs.stats import Reading
 from tests.director.stage import Stage, backend, service, table
 
 BEFORE = table(service(1, backend(1), backend(2)), service(2, backend(3)))
@@ -138,7 +139,10 @@ def test_a_restart_with_the_right_table_writes_nothing(stage: Stage) -> None:
     assert stage.kernel.writes == before
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2}', '{"version": 1}', "\0" * 64])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"version": 2}', '{"version": 1}', '{"version": 1, "backends": []}', "\0" * 64],
+)
 def test_a_corrupt_journal_is_kept_aside_and_reported(stage: Stage, text: str) -> None:
     stage.apply(BEFORE)
     (stage.state_dir / "journal.json").write_text(text)
@@ -165,6 +169,51 @@ def test_a_journal_reads_back_what_was_written(stage: Stage) -> None:
     assert Journal(stage.state_dir).read() == Record(
         "shop", Goal(3, 8, REFUSED), BEFORE.keys, verified=Goal(3, 7, BEFORE)
     )
+
+
+def test_a_journal_that_another_process_wrote_is_read_anew(tmp_path: Path) -> None:
+    ours, theirs = Journal(tmp_path), Journal(tmp_path)
+    first = Record("shop", Goal(1, 1, BEFORE), BEFORE.keys)
+    second = Record("shop", Goal(1, 2, AFTER), BEFORE.keys, verified=Goal(1, 1, BEFORE))
+    ours.write(first)
+    assert theirs.read() == first
+    theirs.write(second)
+    assert ours.read() == second
+    theirs.write(first)
+    assert ours.read() == first
+
+
+def test_what_was_just_written_is_not_read_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("megabytes were read"))
+    for goal in (Goal(1, 1, BEFORE), Goal(1, 2, AFTER)):
+        record = Record("shop", goal, BEFORE.keys)
+        journal.write(record)
+        assert journal.read() is record
+
+
+def test_journal_and_reading_share_one_table(stage: Stage) -> None:
+    """As the kernel's reader does, this one tells an unchanged service by the same object."""
+    held = table(service(1, backend(1), backend(2)), service(2, backend(3)))
+
+    class Remembering(MemoryKernel):
+        def read(self) -> Reading:
+            assert super().read().table == held
+            return Reading(held)
+
+    stage.apply(BEFORE)
+    stage.kernel = Remembering(BEFORE)
+    director = stage.director()
+    written = (stage.state_dir / "journal.json").stat()
+    restore(director)
+    record = director.journal.read()
+    assert record == Record("shop", Goal(1, 1, BEFORE), BEFORE.keys, verified=Goal(1, 1, BEFORE))
+    assert record is not None and record.verified is record.ordered
+    assert all(one is other for one, other in zip(record.ordered.table, held, strict=True))
+    # And nothing was written for it.
+    assert (stage.state_dir / "journal.json").stat() == written
 
 
 def test_a_revision_that_did_not_succeed_is_not_called_applied(stage: Stage) -> None:

@@ -9,13 +9,15 @@ import pytest
 import redis
 
 from cluster.director import reports as reports_module
+from cluster.director import watch as watch_module
 from cluster.director.apply import take
 from cluster.director.journal import Sequence
 from cluster.director.kernel import KernelUnavailable
 from cluster.director.kernel.memory import Faults, MemoryKernel
-from cluster.director.watch import Watch
+from cluster.director.readings import counted_service
+from cluster.director.watch import LEAST_BACKEND_BYTES, Watch
 from cluster.ipvs.formats.document import fingerprint
-from cluster.ipvs.state import BackendKey
+from cluster.ipvs.state import Backend, BackendKey, Forwarding, Tunnel
 from cluster.ipvs.stats import BackendCounters, Counters, Reading
 from cluster.wire.envelope import verify
 from cluster.wire.messages import Frame
@@ -162,6 +164,40 @@ def test_rates_are_the_growth_between_two_readings(stage: Stage, broker: Broker)
     assert second["rates"]["connections"] == 10
     assert second["backends"][0]["rates"]["in_bytes"] == 1000
     assert second["backends"][0]["active"] == 3
+
+
+def test_a_table_too_large_to_show_live_is_said_to_be_one_and_never_written_out(
+    stage: Stage, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.apply(SHOP, revision=3)
+    monkeypatch.setattr(watch_module, "LARGEST_BODY", LEAST_BACKEND_BYTES - 1)
+    monkeypatch.setattr(watch_module, "counted_service", lambda *_, **__: pytest.fail("written out"))
+    loop = watch(stage, broker)
+    loop.round()
+    loop.round()
+    payload = broker.frames[1]["payload"]
+    assert payload["error"] == "The table has 1 services, too many to show live."
+    assert payload["fingerprint"] == fingerprint(SHOP)
+    assert (payload["revision"], payload["epoch"], payload["services"]) == (3, 1, [])
+
+
+def test_a_frame_that_turns_out_too_large_says_the_same(
+    stage: Stage, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.apply(SHOP)
+    monkeypatch.setattr(watch_module, "LARGEST_BODY", LEAST_BACKEND_BYTES)
+    watch(stage, broker).round()
+    payload = broker.frames[0]["payload"]
+    assert payload["error"].endswith("too many to show live.") and payload["services"] == []
+    assert payload["fingerprint"] == fingerprint(SHOP)
+
+
+@pytest.mark.parametrize("forwarding", Forwarding)
+def test_no_backend_is_shorter_in_a_frame_than_is_reckoned_with(forwarding: Forwarding) -> None:
+    tunnel = Tunnel() if forwarding is Forwarding.TUNNEL else None
+    shortest = service(1, Backend("::", 0, forwarding, tunnel=tunnel))
+    out = counted_service(shortest, Reading(table(shortest)), owned=frozenset())["backends"]
+    assert len(json.dumps(out, separators=(",", ":"))) - len("[]") >= LEAST_BACKEND_BYTES
 
 
 def test_a_kernel_error_is_published_as_one_and_never_as_an_empty_table(stage: Stage, broker: Broker) -> None:

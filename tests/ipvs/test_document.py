@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from typing import Any
 
@@ -11,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.ipvs.formats.document import (
+    canonical_json,
     fingerprint,
     from_document,
     key_from_document,
     key_to_document,
+    services_at_once,
     to_document,
 )
 from cluster.ipvs.state import ServiceKey, Table
@@ -90,6 +93,26 @@ def test_a_table_survives_the_document(table: Table) -> None:
 
 
 @few
+@given(tables)
+def test_services_that_are_read_as_soon_as_they_end_make_the_same_table(table: Table) -> None:
+    text = json.dumps(to_document(table))
+    assert from_document(json.loads(text, object_hook=services_at_once)) == table
+
+
+def test_a_spoiled_service_is_refused_as_soon_as_it_ends() -> None:
+    text = json.dumps(SHOP).replace('"wrr"', "7")
+    with pytest.raises(ValueError, match=r"scheduler is not a name"):
+        json.loads(text, object_hook=services_at_once)
+
+
+def test_a_service_that_was_read_twice_is_refused() -> None:
+    twice = SHOP | {"services": SHOP["services"] * 2}
+    read = json.loads(json.dumps(twice), object_hook=services_at_once)
+    with pytest.raises(ValueError, match="which is there already"):
+        from_document(read)
+
+
+@few
 @given(keys)
 def test_a_key_survives_the_document(key: ServiceKey) -> None:
     assert key_from_document(json.loads(json.dumps(key_to_document(key)))) == key
@@ -99,6 +122,12 @@ def test_a_key_survives_the_document(key: ServiceKey) -> None:
 @given(tables, tables)
 def test_fingerprints_are_equal_exactly_where_tables_are(one: Table, other: Table) -> None:
     assert (fingerprint(one) == fingerprint(other)) == (one == other)
+
+
+@few
+@given(tables)
+def test_a_fingerprint_is_that_of_the_whole_canonical_document(table: Table) -> None:
+    assert fingerprint(table) == hashlib.sha256(canonical_json(to_document(table))).hexdigest()
 
 
 def _is_a_table_or_refused(document: Any) -> None:

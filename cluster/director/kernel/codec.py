@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Iterator
-from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final
 
@@ -105,9 +104,9 @@ def encode_step(step: Step) -> tuple[int, bytes]:
     return command, service + attribute(DEST | NESTED, body)
 
 
-@lru_cache(maxsize=4096)
 def encode_key(key: ServiceKey) -> bytes:
     """The attribute that names a service: of GET_SERVICE, GET_DEST and each backend's command."""
+    # Not remembered: the keys of one table that is long gone would lie all over the memory that it was in.
     return attribute(SERVICE | NESTED, _key(key))
 
 
