@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -22,11 +23,12 @@ from cluster.ipvs.state import (
     Protocol,
     Service,
     ServiceKey,
+    Table,
     Tunnel,
     TunnelKind,
 )
 from cluster.ipvs.stats import BackendCounters
-from tests.ipvs.tables import few, services
+from tests.ipvs.tables import few, services, tables
 from tests.kernel import messages
 from tests.kernel.messages import Said, done, entry_message, nest, say
 
@@ -323,3 +325,49 @@ def test_a_message_that_is_shorter_than_its_own_header_is_refused_by_both(
     assert outcome(read_services, monkeypatch, [short], remembered) is HalfRead
     say(monkeypatch, lambda _, __, sequence: [short, done(sequence)])
     assert outcome(read_services_plainly) is HalfRead
+
+
+@few
+@given(tables, st.randoms(use_true_random=False))
+def test_every_kind_of_service_is_read_the_same(table: Table, random: Random) -> None:
+    """Those that differ in address and port alone, of either family, and all the others."""
+    wanted = [service.header for service in table]
+    wanted += [
+        replace(one, key=replace(one.key, port=port))
+        for one in wanted
+        if one.key.port
+        for port in (1, 0x1F90)
+    ]
+    random.shuffle(wanted)
+    entries = [codec.encode_step(Step(Operation.ADD_SERVICE, one))[1] for one in wanted]
+    remembered = Remembered()
+    with pytest.MonkeyPatch.context() as patch:
+        for _ in range(2):
+            said: list[Said] = [entry_message(entry, FIRST) for entry in entries]
+            assert read_services(patch, said, remembered) == [codec.decode_service(one) for one in entries]
+            remembered.headers.clear()
+
+
+def test_of_alike_services_one_is_read_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered = Remembered()
+    for number in (1, 2):
+        said: list[Said] = [entry_message(messages.service(last=number), FIRST)]
+        read_services(monkeypatch, said, remembered)
+    monkeypatch.setattr(codec, "decode_service", lambda _: pytest.fail("read the plain way"))
+    said = [entry_message(messages.service(last=last), FIRST) for last in range(3, 9)]
+    found = read_services(monkeypatch, said, remembered)
+    assert [service.key.address for service, _ in found] == [f"192.0.2.{last}" for last in range(3, 9)]
+
+
+def test_without_counters_the_service_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered = Remembered()
+    said = entry_message(messages.backend(counted=5), FIRST)
+    say(monkeypatch, lambda _, __, sequence: [said, done(sequence)])
+    for is_counting in (True, False, False):
+        reader = BackendReader(WEB, remembered, is_counting=is_counting)
+        with Conversation(0.1) as talk:
+            for entry in talk.dump(codec.GET_DEST, b"", reader.take):
+                reader.add(entry)
+        service, blocks = reader.service()
+        assert service == WEB.with_backends([Backend("10.0.0.1", 80)])
+        assert bool(blocks) == is_counting

@@ -47,7 +47,7 @@ COMMANDS: Final = {
 # IPVS_CMD_ATTR_*
 SERVICE, DEST = 1, 2
 # IPVS_SVC_ATTR_*
-_S_FAMILY, _S_PROTOCOL, _S_ADDRESS, _S_PORT, _S_MARK, _S_SCHEDULER = 1, 2, 3, 4, 5, 6
+_S_FAMILY, _S_PROTOCOL, S_ADDRESS, S_PORT, _S_MARK, _S_SCHEDULER = 1, 2, 3, 4, 5, 6
 _S_FLAGS, _S_TIMEOUT, _S_NETMASK, S_STATS, _S_ENGINE, S_STATS64 = 7, 8, 9, 10, 11, 12
 # IPVS_DEST_ATTR_*
 D_ADDRESS, D_PORT, D_FORWARDING, D_WEIGHT, D_UPPER, D_LOWER = 1, 2, 3, 4, 5, 6
@@ -197,8 +197,8 @@ def _key(key: ServiceKey) -> bytes:
     return (
         family
         + attribute(_S_PROTOCOL, struct.pack("=H", key.protocol))
-        + attribute(_S_ADDRESS, _packed(key.address))
-        + attribute(_S_PORT, struct.pack("!H", key.port))
+        + attribute(S_ADDRESS, _packed(key.address))
+        + attribute(S_PORT, struct.pack("!H", key.port))
     )
 
 
@@ -253,8 +253,8 @@ def _decoded_key(found: dict[int, bytes], family: int) -> ServiceKey:
         return ServiceKey(Protocol.FIREWALL_MARK, nowhere, 0, _number(found[_S_MARK], 4))
     return ServiceKey(
         Protocol(_number(found[_S_PROTOCOL], 2)),
-        decode_address(found[_S_ADDRESS], family),
-        _big_number(found[_S_PORT], 2),
+        decode_address(found[S_ADDRESS], family),
+        _big_number(found[S_PORT], 2),
     )
 
 

@@ -20,7 +20,7 @@ Places = dict[tuple[int, ...], tuple[int, int]]
 
 _HEADER: Final = struct.Struct("=IHHIIBBH")
 _SEQUENCE: Final = struct.Struct("=I")
-_SEQUENCE_WORD: Final = 2
+_SEQUENCE_AT: Final = 8
 _MOST_SIZES: Final = 16
 # Length, type, flags; not the sequence number, and not the port, which is the socket's; then the command.
 _HEADER_MASK: Final = b"\xff" * 8 + b"\0" * 8 + b"\xff" * 4
@@ -34,7 +34,7 @@ class Layout:
         # Equal for two layouts that are the same.
         self.signature = mask, bytes(byte & kept for byte, kept in zip(message, mask, strict=True))
         self.places = places
-        self._sized: dict[int, tuple[int, int]] = {}
+        self._sized: dict[int, tuple[int, int, int]] = {}
 
     @classmethod
     def of(cls, message: bytes, *, thing: int, nests: frozenset[int]) -> Self | None:
@@ -59,19 +59,19 @@ class Layout:
             return 0
         if rest:
             data = data[:-rest]
-        # The one header field that each dump has anew: a column, not a part of the mask.
-        numbers = memoryview(data).cast("I")[_SEQUENCE_WORD :: self.length // 4].tobytes()
-        mask, headers = self._sized.get(count) or self._size(count)
-        alike = int.from_bytes(data, sys.byteorder) & mask == headers
-        return count if alike and numbers == _SEQUENCE.pack(sequence) * count else 0
+        mask, headers, ones = self._sized.get(count) or self._size(count)
+        alike = int.from_bytes(data, sys.byteorder) & mask == headers + sequence * ones
+        return count if alike else 0
 
-    def _size(self, count: int) -> tuple[int, int]:
-        """Mask and headers of so many messages in a row, as one number each."""
+    def _size(self, count: int) -> tuple[int, int, int]:
+        """Of so many messages in a row, as one number each: the mask, the headers, and what has a 1 in the
+        place of each sequence number, the one header field that each dump has anew."""
         if len(self._sized) >= _MOST_SIZES:
             self._sized = {}
-        mask, headers = (int.from_bytes(part * count, sys.byteorder) for part in self.signature)
-        self._sized[count] = mask, headers
-        return mask, headers
+        one = _SEQUENCE.pack(1).ljust(self.length - _SEQUENCE_AT, b"\0").rjust(self.length, b"\0")
+        mask, headers, ones = (int.from_bytes(part * count, sys.byteorder) for part in (*self.signature, one))
+        self._sized[count] = sized = mask + ones * 0xFFFFFFFF, headers, ones
+        return sized
 
 
 def _place(

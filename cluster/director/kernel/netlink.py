@@ -110,15 +110,16 @@ class NetlinkKernel:
 def _read_all(
     talk: Conversation, remembered: Remembered, wanted: frozenset[ServiceKey] | None = None
 ) -> Reading:
-    """Everything, or of everything those that are wanted."""
+    """Everything, or of everything those that are wanted, and then without what backends have counted."""
     headers = _read_headers(talk, remembered, wanted)
-    read = [_read_backends(talk, header, remembered) for header, _ in headers.values()]
+    is_counting = wanted is None
+    read = [_read_backends(talk, header, remembered, is_counting) for header, _ in headers.values()]
     # The dump of a service that has just gone is an empty list, not an error, and dumps go by position:
     # only a second look tells that no service came or went.
     again = _read_headers(talk, remembered, wanted)
     if {key: header for key, (header, _) in again.items()} != {key: h for key, (h, _) in headers.items()}:
         raise HalfRead("The table changed while it was read.")
-    if wanted is None:
+    if is_counting:
         remembered.forget_all_but(headers)
     return Reading(
         Table(tuple(service for service, _ in read)),
@@ -140,9 +141,9 @@ def _read_headers(
 
 
 def _read_backends(
-    talk: Conversation, header: Service, remembered: Remembered
+    talk: Conversation, header: Service, remembered: Remembered, is_counting: bool
 ) -> tuple[Service, list[Block]]:
-    reader = BackendReader(header, remembered)
+    reader = BackendReader(header, remembered, is_counting=is_counting)
     for entry in talk.dump(codec.GET_DEST, codec.encode_key(header.key), reader.take):
         reader.add(entry)
     return reader.service()
@@ -156,7 +157,7 @@ def _read_some(talk: Conversation, remembered: Remembered, keys: Iterable[Servic
 def _read_one(talk: Conversation, remembered: Remembered, key: ServiceKey) -> Service | None:
     try:
         header, _ = codec.decode_service(talk.ask(codec.GET_SERVICE, codec.encode_key(key)))
-        service, _ = _read_backends(talk, header, remembered)
+        service, _ = _read_backends(talk, header, remembered, is_counting=False)
         if not service.backends:
             # No backends, or gone between the two questions?
             talk.ask(codec.GET_SERVICE, codec.encode_key(key))

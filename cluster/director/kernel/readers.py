@@ -123,12 +123,16 @@ class Remembered:
             self.services = {key: kept for key, kept in list(self.services.items()) if key in keys}
 
 
-class BackendReader:
-    """The backends of one service, from one dump."""
+_UNCOUNTED: Final = Columns(0, b"")
 
-    def __init__(self, header: Service, remembered: Remembered) -> None:
+
+class BackendReader:
+    """The backends of one service, from one dump; with `is_counting`, also what they have counted."""
+
+    def __init__(self, header: Service, remembered: Remembered, *, is_counting: bool = True) -> None:
         self._header = header
         self._remembered = remembered
+        self._is_counting = is_counting
         self._unknown: bytes | None = None
         # In the order of arrival: a whole datagram, or backends that were read one by one.
         self._whole: list[tuple[_BackendShape, bytes, bytes, Columns]] = []
@@ -142,7 +146,8 @@ class BackendReader:
             return 0
         data = data[: count * shape.layout.length]
         words = memoryview(data).cast("I")
-        self._whole.append((shape, data, shape.settings_of(words), shape.counted_of(words, count)))
+        counted = shape.counted_of(words, count) if self._is_counting else _UNCOUNTED
+        self._whole.append((shape, data, shape.settings_of(words), counted))
         return len(data)
 
     def add(self, entry: bytes) -> None:
@@ -165,6 +170,8 @@ class BackendReader:
             service = self._header.with_backends(chain.from_iterable(found))
             if not self._single:
                 self._remembered.services[self._header.key] = said, service, lists
+        if not self._is_counting:
+            return service, []
         blocks = [
             Block(backends, columns.row)
             for backends, (_, _, _, columns) in zip(lists, self._whole, strict=True)
@@ -252,12 +259,18 @@ class _ServiceShape:
         ):
             raise _Unusable
         self._totals = _totals(layout.places, codec.S_STATS64, codec.S_STATS)
+        (address, wide), (port, narrow) = (
+            layout.places.get((kind,), (0, 0)) for kind in (codec.S_ADDRESS, codec.S_PORT)
+        )
+        # Where they are in what is said before the counters; a firewall mark has neither.
+        self._places = (address - _ENTRY, port - _ENTRY) if (wide, narrow) == (16, 2) else None
+        self._alike: dict[bytes, Service] = {}
 
     def read(self, message: bytes, headers: dict[bytes, Service]) -> tuple[Service, Counters]:
         said = message[_ENTRY : self._end]
         header = headers.get(said)
         if header is None:
-            header, _ = codec.decode_service(message[_ENTRY:])
+            header = self._header(message, said)
             _remember(headers, said, header)
         words = memoryview(message).cast("I")
         totals = (
@@ -265,6 +278,25 @@ class _ServiceShape:
             for low, high in self._totals
         )
         return header, Counters(*totals)
+
+    def _header(self, message: bytes, said: bytes) -> Service:
+        """Of services that differ in address and port alone, only the first is read the plain way."""
+        if self._places is None:
+            return codec.decode_service(message[_ENTRY:])[0]
+        address, port = self._places
+        rest = bytearray(said)
+        rest[address : address + 16], rest[port : port + 2] = bytes(16), bytes(2)
+        alike = self._alike.get(bytes(rest))
+        if alike is None:
+            alike, _ = codec.decode_service(message[_ENTRY:])
+            _remember(self._alike, bytes(rest), alike)
+            return alike
+        key = ServiceKey(
+            alike.key.protocol,
+            codec.decode_address(said[address : address + 16], codec.family_number(alike.key.family)),
+            int.from_bytes(said[port : port + 2], "big"),
+        )
+        return Service(key, alike.scheduler, alike.flags, alike.persistence)
 
 
 _address_of, _place_of = attrgetter("address"), attrgetter("address", "port")
