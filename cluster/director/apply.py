@@ -88,7 +88,16 @@ def restore(director: Director) -> Result | None:
             if record is None:
                 return None
             goal = _goal_of_restart(record, director.kernel)
-            result = converge(director.kernel, director.journal, record, goal, director=director.name)
+            result = converge(
+                director.kernel,
+                director.journal,
+                record,
+                goal,
+                director=director.name,
+                # What was verified once is brought back as fast as it goes; an order that was not may be
+                # the very one that a rehearsal kept away from the kernel.
+                rehearse=goal != record.verified and director.config.rehearsal != "off",
+            )
     except (JournalError, KernelError) as error:
         result = Result(Outcome.UNKNOWN, f"The table of {director.name} was not restored: {error}")
     except Locked:

@@ -7,6 +7,7 @@ back, and nobody would know why.
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -112,18 +113,24 @@ def apply(chosen: argparse.Namespace, config: Config | None) -> int:
     """Make the kernel hold what the text says, after a rehearsal, and read it back; then set the timeouts and
     start the daemons that it names."""
     said = judged(read_text(chosen.file, kind=chosen.format), is_loud=not chosen.json)
-    wanted = said.table
-    kernel = make_kernel(config)
-    with _alone(config):
-        actual = kernel.read().table
-        owned = _touchable(wanted, actual, chosen, config)
-        rehearse = not chosen.no_rehearsal
-        if chosen.quiesce > 0:
+    wanted, kernel, rehearse = said.table, make_kernel(config), not chosen.no_rehearsal
+    if config is None:
+        print(
+            "No settings of a director were found, so nothing is known of a panel's services.",
+            file=sys.stderr,
+        )
+    if chosen.quiesce > 0:
+        with _alone(config):
+            actual = kernel.read().table
+            owned = _touchable(wanted, actual, chosen, config)
             first = quiesced(actual, wanted, owned=owned)
             result = _converge(kernel, first, owned, rehearse=rehearse)
-            if result.outcome is not Outcome.APPLIED:
-                return tell(result, as_json=chosen.json)
-            _wait_for_connections(kernel, first, wanted, chosen.quiesce)
+        if result.outcome is not Outcome.APPLIED:
+            return tell(result, as_json=chosen.json)
+        # The worker may take an order meanwhile; what is left to do is read anew.
+        _wait_for_connections(kernel, first, wanted, chosen.quiesce)
+    with _alone(config):
+        owned = _touchable(wanted, kernel.read().table, chosen, config)
         return _finish(kernel, said, owned, rehearse=rehearse, as_json=chosen.json)
 
 
@@ -171,7 +178,7 @@ def _converge(kernel: Kernel, wanted: Table, owned: frozenset[ServiceKey], *, re
         _Nowhere(),
         record,
         goal,
-        director="this machine",
+        director=socket.gethostname(),
         rehearse=rehearse,
         sysctls=host.sysctls(kernel),
     )
@@ -183,6 +190,9 @@ def _touchable(
     """The services that may be changed or removed: those that the text names, with --exact all."""
     record = Journal(config.state_dir).read() if config else None
     ordered = record.owned if record and not chosen.override else frozenset()
+    if chosen.exact and not wanted and actual.keys - ordered:
+        # As likely the end of a pipe that broke as what somebody means.
+        raise Usage("The text names no service, and --exact would remove all. Remove them with ipvsadm -D.")
     for key in sorted(wanted.keys & ordered):
         if wanted.by_key[key] != actual.by_key.get(key):
             raise Usage(
@@ -195,6 +205,7 @@ def _touchable(
 def _wait_for_connections(kernel: Kernel, first: Table, wanted: Table, longest_s: float) -> None:
     """Until the backends that go have no connection left, but no longer."""
     deadline = time.monotonic() + longest_s
+    print(f"What goes has weight 0 now; waiting up to {longest_s:g} s for its connections.", file=sys.stderr)
     going = [
         (service.key, backend.key)
         for service in first

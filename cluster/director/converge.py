@@ -260,7 +260,7 @@ def _judged(goal: Goal, walk: _Walk, held: Table, rest: Plan, director: str) -> 
         walk,
         held,
         f"{key}{more} is in {director}'s kernel with another content, put there by somebody else; it was "
-        f"left alone.{_kept_text(rest.kept)}",
+        f"left alone.{_kept_text(rest.kept)}{_adopted_text(walk, held)}",
         f"Make the service in the panel the same as it is there, or run ipvsadm -D {service_words(key)} on "
         f"{director}; then apply again.",
         "not ours",
@@ -282,16 +282,21 @@ def _doomed(walk: _Walk, held: Table, director: str) -> Result:
 
 
 def _applied_text(goal: Goal, walk: _Walk, held: Table, director: str) -> str:
+    # What a command line wants is no revision.
+    what = f"revision {goal.revision}" if goal.revision else "this table"
     if walk.planned:
         done = _steps(len(walk.done) or walk.planned)
-        text = f"{director}'s kernel holds revision {goal.revision}: {done} done and read back."
+        text = f"{director}'s kernel holds {what}: {done} done and read back."
     else:
-        text = f"{director}'s kernel already holds revision {goal.revision}; nothing was changed."
+        text = f"{director}'s kernel already holds {what}; nothing was changed."
     if walk.unrehearsed:
         text += f" It was not rehearsed first: {walk.unrehearsed}."
-    if adopted := held.keys - walk.owned:
-        text += f" Found there just as wanted, and managed from now on: {_named(adopted)}."
-    return text
+    return text + _adopted_text(walk, held)
+
+
+def _adopted_text(walk: _Walk, held: Table) -> str:
+    adopted = held.keys - walk.owned
+    return f" Found there just as wanted, and managed from now on: {_named(adopted)}." if adopted else ""
 
 
 def _kept_text(kept: Sequence[ServiceKey]) -> str:

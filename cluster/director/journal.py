@@ -123,7 +123,11 @@ class Journal:
         number = 1
         while (aside := self._path.with_name(f"{self._path.name}.corrupt-{number}")).exists():
             number += 1
-        self._path.rename(aside)
+        try:
+            self._path.rename(aside)
+        except OSError as error:
+            said = f"The journal {self._path} is unreadable and cannot be kept aside: {error.strerror}."
+            raise JournalError(said) from error
         return aside
 
 

@@ -8,7 +8,7 @@ from cluster.director import host
 from cluster.director.app import make_app, publisher, run_worker
 from cluster.director.apply import Director, restore
 from cluster.director.config import Config, ConfigError
-from cluster.director.journal import Journal, Sequence
+from cluster.director.journal import Journal, JournalError, Sequence
 from cluster.director.kernel import KernelError, KernelUnavailable
 from cluster.director.kernel.choice import make_kernel
 from cluster.director.lock import Locked, locked
@@ -51,7 +51,13 @@ def work(config: Config) -> int:
 
 def _restore(director: Director) -> None:
     """After a reboot the module may not be loaded, though the journal shows that it is wanted."""
-    if director.journal.read() is not None:
+    try:
+        is_wanted = director.journal.read() is not None
+    except JournalError as error:
+        # Serving on is better than starting over and over: an order says what is wanted, too.
+        log.error("journal unreadable, nothing restored reason=%s", error)
+        return
+    if is_wanted:
         try:
             director.kernel.version()
         except KernelUnavailable:

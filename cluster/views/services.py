@@ -14,7 +14,6 @@ from cluster.http import OperatorRequest, actor, search_text
 from cluster.models import VirtualService
 from cluster.views.live import live_context
 
-
 MOST_SHOWN = 500
 
 

@@ -82,6 +82,13 @@ def test_a_foreign_service_with_the_same_key_is_left_alone_and_the_rest_applied(
     assert stage.actual == table(foreign, SHOP.services[1])
 
 
+def test_what_is_adopted_is_told_also_where_another_service_is_in_the_way(stage: Stage) -> None:
+    stage.kernel = MemoryKernel(table(service(1, backend(99)), SHOP.services[1]))
+    said = stage.apply(SHOP)
+    assert said["outcome"] == "partial"
+    assert "managed from now on: TCP 192.0.2.2:80." in said["text"]
+
+
 def test_nothing_but_a_foreign_service_is_refused(stage: Stage) -> None:
     stage.kernel = MemoryKernel(table(service(1, backend(99))))
     assert stage.apply(table(SHOP.services[0]))["outcome"] == "refused"

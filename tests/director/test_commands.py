@@ -95,6 +95,13 @@ def test_services_that_the_text_does_not_name_stay_unless_it_is_to_be_exact(
     assert kernel.read().table == table(WEB)
 
 
+def test_an_empty_text_does_not_remove_everything(run: Run, kernel: MemoryKernel) -> None:
+    run("restore", text=TEXT)
+    status, _, said = run("apply", "--exact", text="")
+    assert status == 1 and "The text names no service" in said
+    assert kernel.read().table == table(WEB)
+
+
 def test_a_line_that_cannot_be_read_is_named_and_nothing_is_done(run: Run, kernel: MemoryKernel) -> None:
     status, _, said = run("restore", text=TEXT + "-a -t 192.0.2.1:80 -r 10.0.0.9:80 -m -w x\n")
     assert status == 2 and "line 4: error:" in said

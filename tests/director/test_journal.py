@@ -94,6 +94,16 @@ def test_a_reboot_brings_back_what_was_last_seen_to_work(stage: Stage) -> None:
     assert stage.apply(REFUSED, revision=2)["outcome"] == "failed"
 
 
+def test_what_a_rehearsal_kept_away_is_kept_away_after_a_restart_too(stage: Stage) -> None:
+    stage.apply(BEFORE)
+    half = table(service(1, backend(1)), service(2, backend(3)), service(4, scheduler="nosuch"))
+    assert stage.apply(half, revision=2)["text"].startswith("In a rehearsal")
+    before = stage.kernel.writes
+    result = restore(stage.director())
+    assert result is not None and result.outcome == "failed"
+    assert stage.actual == BEFORE and stage.kernel.writes == before
+
+
 def test_a_reboot_after_a_first_order_that_failed_restores_nothing(stage: Stage) -> None:
     stage.apply(table(service(1, scheduler="nosuch"), service(2, backend(3))))
     stage.kernel = MemoryKernel(table(FOREIGN))
