@@ -48,6 +48,7 @@ def test_with_redis_down_nothing_fails_and_the_sweep_sends_later(
 ) -> None:
     redis.is_up = False
     assert jobs.send(run) is False
+    _age(run, queued_at=5)
     jobs.sweep()
     run.refresh_from_db()
     assert run.status == "queued" and not sent
@@ -55,6 +56,13 @@ def test_with_redis_down_nothing_fails_and_the_sweep_sends_later(
     jobs.sweep()
     run.refresh_from_db()
     assert run.status == "sent" and len(sent) == 1
+
+
+def test_the_sweep_does_not_come_between_a_click_and_its_sending(run: Run, sent: Sent) -> None:
+    jobs.sweep()
+    assert not sent
+    assert jobs.send(run)
+    assert len(sent) == 1
 
 
 def test_a_lost_order_is_sent_again_to_a_director_that_is_there(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from cluster import access, jobs
 from cluster.actions import backends, directors
@@ -319,6 +321,7 @@ def test_what_is_applied_while_redis_is_down_is_not_lost(
     seen = otto.get(reverse("cluster-review", args=[web.pk])).context["review"].fingerprint
     assert otto.post(reverse("cluster-review", args=[web.pk]), {"seen": seen}).status_code == 302
     redis.is_up = True
+    Run.objects.update(queued_at=timezone.now() - timedelta(seconds=5))
     jobs.sweep()
     assert len(sent) == 1
 
