@@ -62,9 +62,11 @@ def person_set_active(request: OperatorRequest, pk: int) -> HttpResponse:
     return redirect("person-list")
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 def person_reset_password(request: OperatorRequest, pk: int) -> HttpResponse:
     access.require(request, "administer", what="reset a password")
     person = get_object_or_404(User, pk=pk)
+    if request.method == "GET":
+        return render(request, "cluster/person_reset.html", {"person": person})
     password = people.reset_password(person, by=actor(request))
     return render(request, "cluster/person_password.html", {"person": person, "password": password})
