@@ -5,6 +5,7 @@ What exists is read from this kernel's own lists, never from a list of ours: dis
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import socket
@@ -29,6 +30,13 @@ _MODULE = re.compile(r"ip_vs(_[a-z0-9_]+)?")
 _FILE = re.compile(r"/(ip_vs[a-z0-9_]*)\.ko(?:\.[a-z0-9]+)?:?(?=\s|$)")
 # Modules that are neither a scheduler nor named as an engine: the FTP helper.
 _HELPERS = frozenset({"ftp"})
+
+
+def return_free_memory() -> None:
+    """Give this process's free memory back to the machine, where the C library can (glibc can). An order of
+    100,000 backends leaves 14 MB in small pieces, which stay for ever otherwise."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def facts(config: Config, kernel: Kernel) -> dict[str, Any]:

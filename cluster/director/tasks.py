@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import Celery
 
-from cluster.director import apply
+from cluster.director import apply, host
 from cluster.wire.messages import ORDER_TASK
 
 
@@ -14,3 +14,4 @@ def register(app: Celery, director: apply.Director) -> None:
     @app.task(name=ORDER_TASK)
     def order(envelope: object) -> None:
         apply.take(envelope, director)
+        host.return_free_memory()
