@@ -13,7 +13,7 @@ from cluster.ipvs.formats import kinds
 from cluster.ipvs.formats.fidelity import Parsed
 from cluster.ipvs.formats.ipvsadm import command
 from cluster.ipvs.formats.ipvsadm_settings import setting_command
-from cluster.ipvs.impact import Sysctls, by_service, impact
+from cluster.ipvs.impact import Sysctls, at_stake, impact
 from cluster.ipvs.lint import table_warnings
 from cluster.ipvs.plan import Plan
 from cluster.ipvs.rules import table_problems
@@ -85,7 +85,7 @@ def told(
     todo: Plan, settings: Sequence[SettingStep], reading: Reading, sysctls: Sysctls
 ) -> list[dict[str, str]]:
     """The steps as words, commands and what they cost."""
-    counted = by_service(reading.backends)
+    counted = at_stake(reading, todo.steps)
     return [
         {
             "kind": step.kind,

@@ -28,7 +28,7 @@ from cluster.director.kernel.rehearse import is_worth_it
 from cluster.ipvs.errors import Explanation, explain, means_table_moved, name_of
 from cluster.ipvs.formats.document import key_to_document, to_document
 from cluster.ipvs.formats.ipvsadm import command, service_words
-from cluster.ipvs.impact import Open, Sysctls, by_service, impact
+from cluster.ipvs.impact import Open, Sysctls, at_stake, impact
 from cluster.ipvs.plan import Operation, Plan, Step, plan
 from cluster.ipvs.state import ServiceKey, Table
 from cluster.wire.messages import Outcome
@@ -151,9 +151,10 @@ def _until_same(
     """The table afterwards and what still differs. Reads anew where the kernel's answers say that the
     table moved under the plan."""
     before = kernel.read()
-    after, walk.counted = before.table, by_service(before.backends)
+    after = before.table
     for turn in range(ROUNDS):
         todo = plan(after, goal.table, owned=walk.owned)
+        walk.counted = {**walk.counted, **at_stake(before, todo.steps)}
         if rehearse and turn == 0 and is_worth_it(todo.steps):
             _rehearse(kernel, goal.table, walk)
         if not todo.steps or walk.doomed:

@@ -6,11 +6,11 @@ is 1; persistence outlives weight 0 unless expire_quiescent_template is 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from cluster.ipvs.plan import Operation, Step
 from cluster.ipvs.state import Backend, BackendKey, Protocol, Service, ServiceKey
-from cluster.ipvs.stats import BackendCounters
+from cluster.ipvs.stats import BackendCounters, Reading
 
 EXPIRE_NODEST = "expire_nodest_conn"
 EXPIRE_QUIESCENT = "expire_quiescent_template"
@@ -32,6 +32,17 @@ def by_service(counted: Mapping[tuple[ServiceKey, BackendKey], BackendCounters])
     for (service, backend), one in counted.items():
         found.setdefault(service, {})[backend] = one
     return found
+
+
+def at_stake(reading: Reading, steps: Iterable[Step]) -> Open:
+    """The counters of the services that the steps touch. All of a large table are not looked at for a small
+    plan: they are decoded where somebody asks."""
+    touched = {step.service.key for step in steps}
+    return {
+        service.key: {backend.key: reading.backends[service.key, backend.key] for backend in service.backends}
+        for service in reading.table
+        if service.key in touched
+    }
 
 
 def impact(step: Step, counted: Open | None, sysctls: Sysctls) -> str:

@@ -6,10 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.ipvs.impact import by_service, impact
+from cluster.ipvs.impact import at_stake, by_service, impact
 from cluster.ipvs.plan import Operation, Step
-from cluster.ipvs.state import Backend, Forwarding, Persistence, Protocol, Service, ServiceKey
-from cluster.ipvs.stats import BackendCounters
+from cluster.ipvs.state import (
+    Backend,
+    BackendKey,
+    Forwarding,
+    Persistence,
+    Protocol,
+    Service,
+    ServiceKey,
+    Table,
+)
+from cluster.ipvs.stats import BackendCounters, Reading
 
 WEB = Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), "wrr")
 DNS = Service(ServiceKey(Protocol.UDP, "192.0.2.1", 53), "rr")
@@ -102,3 +111,14 @@ def test_connections_that_nobody_has_counted_are_not_called_none() -> None:
 def test_what_nobody_notices_is_not_spoken_of() -> None:
     assert told(Operation.ADD_SERVICE) == told(Operation.SET_SERVICE) == ""
     assert told(Operation.SET_BACKEND, backend=replace(ONE, upper=900)) == ""
+
+
+def test_only_what_the_steps_touch_is_looked_at() -> None:
+    class Asked(dict[tuple[ServiceKey, BackendKey], BackendCounters]):
+        def __getitem__(self, key: tuple[ServiceKey, BackendKey]) -> BackendCounters:
+            assert key[0] == WEB.key
+            return BackendCounters(active=3)
+
+    table = Table((WEB.with_backends([ONE, TWO]), DNS.with_backends([ONE])))
+    found = at_stake(Reading(table, {}, Asked()), [Step(Operation.REMOVE_BACKEND, WEB, ONE)])
+    assert found == {WEB.key: {ONE.key: BackendCounters(active=3), TWO.key: BackendCounters(active=3)}}
