@@ -7,89 +7,11 @@ from typing import Any
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, UsernameField
 from django.db.models import QuerySet
-from django.forms.renderers import TemplatesSetting
 
 from cluster.actions import backends, services
-from cluster.actions.problems import Rejected
+from cluster.fields import AddressField, PanelForm, port_field, weight_field
 from cluster.ipvs.formats import kinds
-from cluster.ipvs.rules import LARGEST_WEIGHT
-from cluster.ipvs.state import canonical_address
 from cluster.models import Backend, Cluster, Role, VirtualService
-
-
-class Renderer(TemplatesSetting):
-    """Fields look as templates/ui/_field.html says."""
-
-    field_template_name = "ui/_field.html"
-
-
-class PanelForm(forms.Form):
-    """Gives widgets their classes, and takes what an action rejected as field errors."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for field in self.fields.values():
-            widget = field.widget
-            if isinstance(widget, forms.CheckboxInput | forms.CheckboxSelectMultiple | forms.RadioSelect):
-                css = "form-check-input"
-            else:
-                css = "form-select" if isinstance(widget, forms.Select) else "form-control"
-            widget.attrs["class"] = f"{widget.attrs.get('class', '')} {css}".strip()
-
-    def add_problems(self, rejected: Rejected) -> None:
-        for problem in rejected.problems:
-            self.add_error(problem.field if problem.field in self.fields else None, problem.text)
-
-
-class AddressField(forms.CharField):
-    """An IPv4 or IPv6 address in its canonical form."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        attrs = {"class": "mono", "autocomplete": "off", "spellcheck": "false"}
-        super().__init__(max_length=64, widget=forms.TextInput(attrs), **kwargs)
-
-    def to_python(self, value: Any) -> str:
-        text = super().to_python(value)
-        if not text:
-            return ""
-        try:
-            if text.lower().startswith("::ffff:") and "." in text:
-                raise forms.ValidationError(f"Write {text[7:]} as the IPv4 address that it is.")
-            return canonical_address(text)
-        except ValueError:
-            shown = text if len(text) <= 64 else text[:60] + "…"
-            raise forms.ValidationError(
-                f"“{shown}” is not an IP address. Write it like 192.168.50.10 or fd00:50::10."
-            ) from None
-
-
-def _port(*, lowest: int = 1, **kwargs: Any) -> forms.IntegerField:
-    message = "The port must be between 1 and 65535."
-    return forms.IntegerField(
-        min_value=lowest,
-        max_value=65535,
-        error_messages={
-            "invalid": "The port must be a whole number.",
-            "min_value": message,
-            "max_value": message,
-        },
-        **kwargs,
-    )
-
-
-def _weight() -> forms.IntegerField:
-    message = f"The weight must be between 0 and {LARGEST_WEIGHT}."
-    return forms.IntegerField(
-        min_value=0,
-        max_value=LARGEST_WEIGHT,
-        initial=1,
-        help_text="Share of new connections under a weighted scheduler. 0 takes no new connections.",
-        error_messages={
-            "invalid": "The weight must be a whole number.",
-            "min_value": message,
-            "max_value": message,
-        },
-    )
 
 
 class ClusterForm(PanelForm):
@@ -106,7 +28,7 @@ class ServiceForm(PanelForm):
         label="Virtual address",
         help_text="The address that clients use, on an interface of the active director.",
     )
-    port = _port(lowest=0, help_text="0: every port.")
+    port = port_field(lowest=0, help_text="0: every port.")
     mark = forms.IntegerField(
         label="Firewall mark",
         required=False,
@@ -208,7 +130,7 @@ class ServiceForm(PanelForm):
 class BackendForm(PanelForm):
     name = forms.CharField(max_length=64, required=False, help_text="For people, such as the host's name.")
     address = AddressField(help_text="The backend's own address, reachable from the directors.")
-    port = _port(
+    port = port_field(
         lowest=0,
         help_text="Only masquerade can use another port than the service. For a firewall mark or a service of"
         " every port, 0 keeps the client's.",
@@ -221,7 +143,7 @@ class BackendForm(PanelForm):
         " virtual address on its loopback, with ARP suppressed, and answers the client itself. Tunnel: the"
         " same, through other networks.",
     )
-    weight = _weight()
+    weight = weight_field()
     upper = forms.IntegerField(
         label="Upper threshold",
         required=False,
@@ -269,7 +191,7 @@ class BackendForm(PanelForm):
 
 
 class WeightForm(PanelForm):
-    weight = _weight()
+    weight = weight_field()
     version = forms.IntegerField(widget=forms.HiddenInput)
 
 

@@ -69,7 +69,7 @@ TEMPLATES = [
         },
     }
 ]
-FORM_RENDERER = "cluster.forms.Renderer"
+FORM_RENDERER = "cluster.fields.Renderer"
 
 if env.text("LVSADMIN_PG_NAME"):
     DATABASES = {
