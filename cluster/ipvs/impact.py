@@ -83,7 +83,8 @@ def _of_change(step: Step, counted: BackendCounters, sysctls: Sysctls) -> str:
     said = []
     if before.weight and not after.weight:
         open_now = counted.active + counted.inactive
-        said.append(f"New connections stop; {_count(open_now, 'open one')} may go on.")
+        stay = f"{_count(open_now, 'open one')} may go on" if open_now else "none is open now"
+        said.append(f"New connections stop; {stay}.")
         if step.service.persistence and sysctls.get(EXPIRE_QUIESCENT) != "1":
             clients = _count(counted.persistent, "client") if counted.persistent else "clients"
             said.append(

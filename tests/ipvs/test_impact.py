@@ -76,6 +76,8 @@ def test_one_is_not_plural_and_none_is_said_as_well() -> None:
 def test_weight_0_stops_new_connections_and_cuts_none() -> None:
     quiet = replace(ONE, weight=0)
     assert told(Operation.SET_BACKEND, backend=quiet) == "New connections stop; 442 open ones may go on."
+    alone = Step(Operation.SET_BACKEND, WEB, quiet, ONE)
+    assert impact(alone, {}, {}) == "New connections stop; none is open now."
 
 
 @pytest.mark.parametrize(("value", "warns"), [(None, True), ("0", True), ("1", False)])
