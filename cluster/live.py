@@ -166,7 +166,7 @@ def _table_in(frame: Frame) -> Table:
 
 def _refuse_odd_counters(counted: dict[str, Any]) -> None:
     """ValueError unless all counters, where given, are numbers that can be summed and shown."""
-    numbers = [counted.get("active", 0), counted.get("inactive", 0)]
+    numbers = [counted.get(name, 0) for name in ("active", "inactive", "persistent")]
     for group in (counted.get("totals", {}), counted.get("rates", {})):
         if not isinstance(group, dict):
             raise ValueError("Counters are not an object.")
@@ -240,7 +240,7 @@ def open_connections(one: DirectorLive) -> Open | None:
                 key_from_document(service),
                 BackendKey(canonical_address(backend["address"]), backend["port"]),
             ): BackendCounters(
-                active=int(backend["active"]),
+                active=int(backend.get("active", 0)),
                 inactive=int(backend.get("inactive", 0)),
                 persistent=int(backend.get("persistent", 0)),
             )

@@ -278,12 +278,15 @@ def test_numbers_that_are_none_stop_neither_sweep_nor_page(
         part | {"totals": {"connections": 10**400}},
         part | {"rates": {"connections": float("nan")}},
         part | {"rates": 5},
+        part | {"persistent": "x"},
+        {name: value for name, value in part.items() if name != "active"},
     ):
         frame = Frame("director1", "", 99, time.time(), 2.0, {"services": [key | {"backends": [odd]}]})
         redis.values["live:director1"] = json.dumps(talker.genuine("frame", frame.to_body()))
         jobs.sweep()
         assert ann.get(reverse("overview")).status_code == 200
-        assert ann.get(reverse("live", args=[director.cluster_id])).status_code == 200
+        for name in ("live", "cluster-review"):
+            assert ann.get(reverse(name, args=[director.cluster_id])).status_code == 200
 
 
 def test_a_key_that_changed_after_the_comparison_is_not_enrolled(
