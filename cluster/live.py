@@ -16,7 +16,7 @@ import redis
 from django.conf import settings
 
 from cluster.ipvs.formats.document import VERSION, from_document, key_from_document
-from cluster.ipvs.impact import Open, by_service
+from cluster.ipvs.impact import Open
 from cluster.ipvs.state import BackendKey, Table, canonical_address, endpoint
 from cluster.ipvs.stats import BackendCounters
 from cluster.models import Director
@@ -234,20 +234,17 @@ def open_connections(one: DirectorLive) -> Open | None:
     """The connections of each backend, from a fresh frame; None where there is none."""
     if not one.shows_kernel:
         return None
-    return by_service(
-        {
-            (
-                key_from_document(service),
-                BackendKey(canonical_address(backend["address"]), backend["port"]),
-            ): BackendCounters(
+    return {
+        key_from_document(service): {
+            BackendKey(canonical_address(backend["address"]), backend["port"]): BackendCounters(
                 active=int(backend.get("active", 0)),
                 inactive=int(backend.get("inactive", 0)),
                 persistent=int(backend.get("persistent", 0)),
             )
-            for service in one.services
             for backend in service["backends"]
         }
-    )
+        for service in one.services
+    }
 
 
 def service_label(service: dict[str, Any]) -> str:

@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     save.add_argument("--format", choices=FORMATS, default="ipvsadm", help="of the text; ipvsadm")
     save.add_argument("--all", action="store_true", help="with timeouts and sync daemons, in front")
     restore = _command(listed, "restore", commands.restore, "put the services of a text into the kernel")
+    restore.set_defaults(exact=False)
     plan = _command(listed, "plan", commands.plan, "say what apply would do, and what it costs")
     apply = _command(
         listed, "apply", commands.apply, "make the kernel hold what a text says, and read it back"

@@ -188,10 +188,6 @@ def _apply(order: Order, before: Record | None, director: Director) -> Result:
             "Check that panel and director run versions that fit each other.",
             "bad table",
         )
-    if len(table.by_key) != len(table):
-        return Result(
-            Outcome.REFUSED, "The order's table names a service twice.", "Apply again.", "bad table"
-        )
     goal = Goal(order.epoch, order.revision, table)
     if before and goal != before.ordered and (goal.epoch, goal.revision) == _number(before):
         return Result(

@@ -139,7 +139,6 @@ def restore(chosen: argparse.Namespace, config: Config | None) -> int:
     rehearsal, and without judging what the kernel takes; then its timeouts and daemons."""
     said = read_text(chosen.file, kind=chosen.format)
     kernel = make_kernel(config)
-    chosen.exact = False
     with _alone(config):
         owned = _touchable(said.table, kernel.read().table, chosen, config)
         return _finish(kernel, said, owned, rehearse=False, as_json=chosen.json)

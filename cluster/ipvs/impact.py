@@ -26,14 +26,6 @@ _FLOOD = "{scheduler} gives it nearly all new connections until it has its share
 _UNKNOWN = "How many connections it cuts is not known now."
 
 
-def by_service(counted: Mapping[tuple[ServiceKey, BackendKey], BackendCounters]) -> Open:
-    """The counters of a reading, so that a long plan need not look through all of them at each step."""
-    found: dict[ServiceKey, dict[BackendKey, BackendCounters]] = {}
-    for (service, backend), one in counted.items():
-        found.setdefault(service, {})[backend] = one
-    return found
-
-
 def at_stake(reading: Reading, steps: Iterable[Step]) -> Open:
     """The counters of the services that the steps touch. All of a large table are not looked at for a small
     plan: they are decoded where somebody asks."""

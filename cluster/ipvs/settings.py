@@ -56,6 +56,8 @@ class Timeouts:
 
 
 DEFAULT_TIMEOUTS = Timeouts(900, 120, 300)
+# Of a sync daemon that is started without them: net/netfilter/ipvs/ip_vs_ctl.c.
+DEFAULT_GROUP, DEFAULT_PORT, DEFAULT_TTL = "224.0.0.81", 8848, 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,17 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from ipaddress import ip_address
 
-from cluster.ipvs.settings import SettingOperation, Settings, SyncDaemon, SyncRole, Timeouts
+from cluster.ipvs.settings import (
+    DEFAULT_GROUP,
+    DEFAULT_PORT,
+    DEFAULT_TTL,
+    SettingOperation,
+    Settings,
+    SyncDaemon,
+    SyncRole,
+    Timeouts,
+)
 
-# The kernel's own, where a daemon is started without them: net/netfilter/ipvs/ip_vs_ctl.c.
-DEFAULT_GROUP, DEFAULT_PORT, DEFAULT_TTL = "224.0.0.81", 8848, 1
 # The kernel takes a smaller size of messages for this one.
 _LEAST_OF_A_BACKUP = 1024
 _KINDS = {SettingOperation.START_DAEMON: "add", SettingOperation.STOP_DAEMON: "remove"}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.ipvs.impact import at_stake, by_service, impact
+from cluster.ipvs.impact import at_stake, impact
 from cluster.ipvs.plan import Operation, Step
 from cluster.ipvs.state import (
     Backend,
@@ -23,13 +23,13 @@ from cluster.ipvs.stats import BackendCounters, Reading
 WEB = Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), "wrr")
 DNS = Service(ServiceKey(Protocol.UDP, "192.0.2.1", 53), "rr")
 ONE, TWO = Backend("10.0.0.1", 80, weight=3), Backend("10.0.0.2", 80)
-COUNTED = by_service(
-    {
-        (WEB.key, ONE.key): BackendCounters(active=412, inactive=30, persistent=7),
-        (WEB.key, TWO.key): BackendCounters(active=1),
-        (DNS.key, ONE.key): BackendCounters(inactive=9),
-    }
-)
+COUNTED = {
+    WEB.key: {
+        ONE.key: BackendCounters(active=412, inactive=30, persistent=7),
+        TWO.key: BackendCounters(active=1),
+    },
+    DNS.key: {ONE.key: BackendCounters(inactive=9)},
+}
 STICKY = replace(WEB, persistence=Persistence(60, 0xFFFFFFFF))
 
 

@@ -9,7 +9,10 @@ from dataclasses import astuple, replace
 
 from cluster.director.kernel import KernelRefused, settings_codec
 from cluster.ipvs.settings import (
+    DEFAULT_GROUP,
+    DEFAULT_PORT,
     DEFAULT_TIMEOUTS,
+    DEFAULT_TTL,
     LONGEST_INTERFACE,
     LONGEST_TIMEOUT_S,
     Settings,
@@ -59,7 +62,7 @@ class SettingsInMemory:
             raise KernelRefused(errno.ESRCH)
 
     def _as_kept(self, daemon: SyncDaemon) -> SyncDaemon:
-        group = daemon.group or "224.0.0.81"
+        group = daemon.group or DEFAULT_GROUP
         headers = 48 if ":" in group else 28
         is_backup = daemon.role is SyncRole.BACKUP
         longest = 65535 - headers
@@ -69,7 +72,13 @@ class SettingsInMemory:
             # Only a backup, which has to take in what others send, looks at its interface.
             packet = self._interfaces[daemon.interface] if is_backup else 1500
             length = min(max(packet, 1500), 65535) - headers
-        return replace(daemon, group=group, port=daemon.port or 8848, ttl=daemon.ttl or 1, max_length=length)
+        return replace(
+            daemon,
+            group=group,
+            port=daemon.port or DEFAULT_PORT,
+            ttl=daemon.ttl or DEFAULT_TTL,
+            max_length=length,
+        )
 
 
 def _is_sound(daemon: SyncDaemon) -> bool:
