@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from cluster.director import commands, settings_commands
+from cluster.director import commands, host, settings_commands
 from cluster.director import config as settings
 from cluster.director.commands import Usage
 from cluster.director.config import Config, ConfigError
@@ -45,6 +45,7 @@ exit status: 0 done, or nothing to do; 1 refused, or done in part; 2 a wrong cal
 def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=chosen.log_level)
+    host.seek_garbage_rarely()
     try:
         config = _config(chosen.config, chosen.settings)
         run: Callable[[argparse.Namespace, Config | None], int] = chosen.run

@@ -121,15 +121,17 @@ class ScriptedSocket:
             offset += length
         return len(data)
 
-    def recvmsg_into(self, buffers: list[bytearray]) -> tuple[int, list[object], int, tuple[int, int]]:
+    def recv_into(self, buffer: bytearray, size: int, flags: int) -> int:
+        """The size is that of the whole datagram, as MSG_TRUNC wants it."""
+        assert (size, flags) == (0, socket.MSG_TRUNC)
         if not self._waiting:
             raise BlockingIOError(errno.EAGAIN, "silence")
         said = self._waiting.pop(0)
         if isinstance(said, OSError):
             raise said
         data, flags = said if isinstance(said, tuple) else (said, 0)
-        buffers[0][: len(data)] = data
-        return len(data), [], flags, (0, 0)
+        buffer[: len(data)] = data
+        return len(buffer) + 1 if flags & socket.MSG_TRUNC else len(data)
 
     def bind(self, address: object) -> None: ...
     def setsockopt(self, *arguments: object) -> None: ...

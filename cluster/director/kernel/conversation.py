@@ -215,14 +215,15 @@ class Conversation:
     def _receive_datagram(self) -> bytes:
         """One datagram, which must be whole."""
         try:
-            size, _, flags, _ = self._socket.recvmsg_into([self._buffer])
+            # With MSG_TRUNC the size is that of the datagram, whatever of it the buffer could hold.
+            size = self._socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
         except BlockingIOError:
             raise self._silence() from None
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 raise HalfRead("The kernel had more to say than the socket could hold.") from None
             raise KernelError(f"The kernel's answer could not be received: {error.strerror}.") from error
-        if flags & socket.MSG_TRUNC:
+        if size > len(self._buffer):
             raise HalfRead("The kernel's answer was cut.")
         if size < _HEADER.size:
             raise HalfRead("The kernel's answer is empty.")
