@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django.db.models import prefetch_related_objects
 
+from cluster import models
 from cluster.ipvs import state
+from cluster.ipvs.traffic import document as traffic_document
+from cluster.ipvs.traffic.policy import Drain, Policy, Profile, Traffic
 from cluster.models import Backend, Cluster, VirtualService
 
 KNOWN_FLAGS = sum(state.ServiceFlags)
@@ -18,6 +22,44 @@ def draft_table(cluster: Cluster) -> state.Table:
     """The table that the draft says now."""
     prefetch_related_objects([cluster], "services__backends")
     return state.Table(tuple(service_value(service) for service in cluster.services.all()))
+
+
+def draft_traffic(cluster: Cluster) -> Traffic:
+    """What the draft says of failures, and which drains and profiles there are now."""
+    prefetch_related_objects([cluster], "services__backends")
+    policies = {}
+    for service in cluster.services.all():
+        if (policy := policy_value(service)) != Policy():
+            policies[service_value(service, with_backends=False).key] = policy
+    return with_operations(Traffic(policies), cluster)
+
+
+def with_operations(traffic: Traffic, cluster: Cluster) -> Traffic:
+    """The same policies with the drains and profiles of now."""
+    drains = tuple(drain_value(row) for row in cluster.drains.wanted().order_by("pk"))
+    return replace(traffic, drains=drains, profiles=tuple(map(profile_value, cluster.profiles.all())))
+
+
+def policy_value(service: VirtualService) -> Policy:
+    """A service's policy with the overrides of its backends."""
+    overrides = {
+        backend_value(row).key: traffic_document.check_from_document(row.check_override)
+        for row in service.backends.all()
+        if row.check_override is not None
+    }
+    return replace(traffic_document.policy_from_document(service.policy), overrides=overrides)
+
+
+def drain_value(row: models.Drain) -> Drain:
+    targets = tuple(map(traffic_document.target_from_document, row.targets))
+    ends, cut = (at.timestamp() if at else None for at in (row.ends_at, row.cut_at))
+    return Drain(row.pk, targets, row.begins_at.timestamp(), ends, cut)
+
+
+def profile_value(row: models.WeightProfile) -> Profile:
+    return traffic_document.profile_from_document(
+        {"id": row.pk, "name": row.name, "weights": row.weights, "hours": row.hours, "pinned": row.pinned}
+    )
 
 
 def service_value(service: VirtualService, *, with_backends: bool = True) -> state.Service:

@@ -66,13 +66,20 @@ def queue(
     reason: str = "",
     revision: Revision | None = None,
     module: str = "",
+    probe: dict[str, Any] | None = None,
 ) -> Job:
     """Rows for a job and its runs, in the caller's transaction; the orders go out when it commits.
 
     An apply supersedes the runs of older applies that have not ended: the newest table says it all."""
     directors = list(directors)
     job = Job.objects.create(
-        kind=kind, cluster=cluster, revision=revision, module=module, author_name=by.name, reason=reason
+        kind=kind,
+        cluster=cluster,
+        revision=revision,
+        module=module,
+        probe=probe or {},
+        author_name=by.name,
+        reason=reason,
     )
     if kind == Job.Kind.APPLY:
         older = Run.objects.filter(director__in=directors, job__kind=kind).exclude(status__in=Run.TERMINAL)
@@ -120,9 +127,9 @@ def send(run: Run) -> bool:
 
 def _order(run: Run, director: Director) -> Order:
     job, now = run.job, time.time()
-    payload: dict[str, Any] = {"module": job.module}
+    payload: dict[str, Any] = {"module": job.module} | job.probe
     if job.revision is not None:
-        payload = {"table": job.revision.table}
+        payload = {"table": job.revision.table, "traffic": job.revision.traffic}
     return Order(
         operation=Operation(job.kind),
         run=str(run.uuid),

@@ -1,6 +1,8 @@
-"""From the draft to the directors: apply, and apply again after a failure."""
+"""To the directors: apply the draft, apply again after a failure, carry out what is done at once."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from django.db import transaction
 
@@ -9,7 +11,12 @@ from cluster.actions.problems import Rejected, lock_cluster
 from cluster.audit import Actor
 from cluster.ipvs.formats.document import fingerprint, to_document
 from cluster.ipvs.rules import Problem, table_problems
+from cluster.ipvs.traffic import document as traffic_document
+from cluster.ipvs.traffic.policy import Traffic
 from cluster.models import Cluster, Job, Revision, Run
+
+# What a revision says that has no traffic document of its own.
+_NO_TRAFFIC = traffic_document.to_document(Traffic())
 
 
 @transaction.atomic
@@ -29,7 +36,12 @@ def apply(cluster: Cluster, *, seen: str, reason: str, by: Actor) -> Job:
     directors = list(cluster.directors.all())
     if not directors:
         raise Rejected(Problem("", f"{cluster} has no director yet. Add one first."))
-    revision = _revision_of(cluster, to_document(table), fingerprint(table), reason=reason, by=by)
+    content = {
+        "table": to_document(table),
+        "traffic": traffic_document.to_document(desired.draft_traffic(cluster)),
+        "fingerprint": fingerprint(table),
+    }
+    revision = _revision_of(cluster, content, reason=reason, by=by)
     job = jobs.queue(
         kind=Job.Kind.APPLY, cluster=cluster, directors=directors, by=by, reason=reason, revision=revision
     )
@@ -42,6 +54,22 @@ def apply(cluster: Cluster, *, seen: str, reason: str, by: Actor) -> Job:
         reason=reason,
     )
     return job
+
+
+def carry_out(cluster: Cluster, *, reason: str, by: Actor) -> Job | None:
+    """Send the drains and profiles of now to every director, with the newest revision's table and without the
+    draft. Within the caller's transaction, with the cluster locked. None where there is nobody to send to, or
+    nothing was applied yet: the first apply then carries them."""
+    newest, directors = cluster.revisions.first(), list(cluster.directors.all())
+    if newest is None or not directors:
+        return None
+    before = traffic_document.from_document(newest.traffic or _NO_TRAFFIC)
+    traffic = traffic_document.to_document(desired.with_operations(before, cluster))
+    content = {"table": newest.table, "traffic": traffic, "fingerprint": newest.fingerprint}
+    revision = _revision_of(cluster, content, reason=reason, by=by)
+    return jobs.queue(
+        kind=Job.Kind.APPLY, cluster=cluster, directors=directors, by=by, reason=reason, revision=revision
+    )
 
 
 @transaction.atomic
@@ -64,23 +92,25 @@ def apply_again(job: Job, *, by: Actor) -> Job:
         reason=f"again after job {job.pk}",
         revision=job.revision,
         module=job.module,
+        probe=job.probe,
     )
     audit.record("job.again", again.title, by=by, cluster=job.cluster, after={"job": again.pk})
     return again
 
 
-def _revision_of(
-    cluster: Cluster, table: dict[str, object], print_of_table: str, *, reason: str, by: Actor
-) -> Revision:
+def _revision_of(cluster: Cluster, content: dict[str, Any], *, reason: str, by: Actor) -> Revision:
     """The newest revision where it says the same already, else a new one."""
     newest = cluster.revisions.first()
-    if newest is not None and newest.fingerprint == print_of_table:
+    if (
+        newest is not None
+        and newest.fingerprint == content["fingerprint"]
+        and (newest.traffic or _NO_TRAFFIC) == content["traffic"]
+    ):
         return newest
     return Revision.objects.create(
         cluster=cluster,
         number=newest.number + 1 if newest else 1,
-        table=table,
-        fingerprint=print_of_table,
+        **content,
         author_id=by.user_id,
         author_name=by.name,
         reason=reason,

@@ -5,6 +5,7 @@ from cluster.models.audit import AuditEntry, AuditHead
 from cluster.models.inventory import Backend, Cluster, Director, VirtualService
 from cluster.models.job import Job, Run, Sweep
 from cluster.models.revision import Revision
+from cluster.models.traffic import Drain, WeightProfile
 
 __all__ = [
     "ApiToken",
@@ -13,6 +14,7 @@ __all__ = [
     "Backend",
     "Cluster",
     "Director",
+    "Drain",
     "Job",
     "Revision",
     "Role",
@@ -20,4 +22,5 @@ __all__ = [
     "Run",
     "Sweep",
     "VirtualService",
+    "WeightProfile",
 ]

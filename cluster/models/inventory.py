@@ -109,7 +109,8 @@ class VirtualService(models.Model):
 
     With a mark the address is 0.0.0.0 or ::, for the family is part of the identity, and the port is 0.
     `persistence_s` empty means not persistent; `persistence_prefix` groups clients by network, and empty
-    means each client alone."""
+    means each client alone. `policy` is the document of cluster.ipvs.traffic.policy.Policy, without the
+    overrides, which are the backends'."""
 
     PROTOCOLS = [("tcp", "TCP"), ("udp", "UDP"), ("sctp", "SCTP"), ("firewall-mark", "Firewall mark")]
     SCHEDULER_CHOICES = [(name, f"{name} ({words})") for name, words in SCHEDULERS.items()]
@@ -125,6 +126,7 @@ class VirtualService(models.Model):
     persistence_s = models.PositiveIntegerField(null=True, blank=True)
     persistence_prefix = models.PositiveSmallIntegerField(null=True, blank=True)
     persistence_engine = models.CharField(max_length=16, blank=True)
+    policy = models.JSONField(default=dict, blank=True)
     version = models.PositiveIntegerField(default=1)
     changed_by = models.CharField(max_length=150, blank=True)
     changed_at = models.DateTimeField(auto_now=True)
@@ -165,7 +167,7 @@ class VirtualService(models.Model):
 
 
 class Backend(models.Model):
-    """One server behind a service."""
+    """One server behind a service. `check_override` is the document of a check in place of the service's."""
 
     FORWARDINGS = [("masquerade", "Masquerade (NAT)"), ("direct", "Direct routing"), ("tunnel", "Tunnel")]
     TUNNELS = [("ipip", "IPIP"), ("gue", "GUE"), ("gre", "GRE")]
@@ -182,6 +184,7 @@ class Backend(models.Model):
     tunnel = models.CharField(max_length=4, choices=TUNNELS, default="ipip")
     tunnel_port = models.PositiveIntegerField(default=0)
     tunnel_checksum = models.PositiveSmallIntegerField(choices=CHECKSUMS, default=0)
+    check_override = models.JSONField(null=True, blank=True)
     version = models.PositiveIntegerField(default=1)
     changed_by = models.CharField(max_length=150, blank=True)
     changed_at = models.DateTimeField(auto_now=True)

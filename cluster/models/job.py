@@ -11,16 +11,19 @@ from cluster.models.revision import Revision
 
 
 class Job(models.Model):
-    """One wish of one operator: a revision applied, or a kernel module loaded."""
+    """One wish of one operator: a revision applied, a kernel module loaded, or a check tried. `probe` is
+    `{"check": document, "targets": [target's document]}`."""
 
     class Kind(models.TextChoices):
         APPLY = "apply", "Apply"
         LOAD_MODULE = "load-module", "Load module"
+        PROBE = "probe", "Try a check"
 
     kind = models.CharField(max_length=16, choices=Kind.choices)
     cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="jobs")
     revision = models.ForeignKey(Revision, models.CASCADE, null=True, related_name="jobs")
     module = models.CharField(max_length=64, blank=True)
+    probe = models.JSONField(default=dict)
     author_name = models.CharField(max_length=150)
     reason = models.CharField(max_length=200, blank=True)
     created = models.DateTimeField(auto_now_add=True)
@@ -35,6 +38,8 @@ class Job(models.Model):
     def title(self) -> str:
         if self.kind == Job.Kind.LOAD_MODULE:
             return f"Load module {self.module}"
+        if self.kind == Job.Kind.PROBE:
+            return f"Try a check of {self.cluster}"
         assert self.revision is not None
         return f"Apply revision {self.revision.number} to {self.cluster}"
 

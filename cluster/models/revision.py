@@ -1,4 +1,4 @@
-"""The numbered, immutable tables that Apply makes of a draft."""
+"""The numbered, immutable documents that directors are given."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from cluster.models.inventory import Cluster
 
 
 class Revision(models.Model):
-    """`table` is the document of cluster.ipvs.formats.document."""
+    """`table` is the document of cluster.ipvs.formats.document, `traffic` that of cluster.ipvs.traffic.
+    Apply makes a revision of the draft; a drain or a profile makes one of the newest revision."""
 
     cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="revisions")
     number = models.PositiveIntegerField()
     table = models.JSONField()
+    traffic = models.JSONField(default=dict)
     fingerprint = models.CharField(max_length=64)
     author = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     author_name = models.CharField(max_length=150)

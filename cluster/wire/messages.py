@@ -35,12 +35,14 @@ def frame_key(director: str) -> str:
 class Operation(StrEnum):
     APPLY = "apply"
     LOAD_MODULE = "load-module"
+    PROBE = "probe"
 
 
 class Event(StrEnum):
     HELLO = "hello"
     STARTED = "started"
     FINISHED = "finished"
+    TRAFFIC = "traffic"
 
 
 class Outcome(StrEnum):
@@ -90,9 +92,10 @@ def _name(cls: type) -> str:
 class Order(_Message):
     """Panel to director: make this so.
 
-    `payload` is, for APPLY, `{"table": document}`: the whole desired table, never a difference; for
-    LOAD_MODULE, `{"module": name}`. `epoch` rises when a director is enrolled anew or the panel is restored
-    from a backup; (epoch, revision) never goes down. Times are Unix seconds."""
+    `payload` is, for APPLY, `{"table": document, "traffic": document}`: all that is desired, never a
+    difference; for LOAD_MODULE, `{"module": name}`; for PROBE, `{"check": document, "targets": [target]}`.
+    `epoch` rises when a director is enrolled anew or the panel is restored from a backup; (epoch, revision)
+    never goes down. Times are Unix seconds."""
 
     operation: Operation
     run: str
@@ -116,8 +119,10 @@ class Report(_Message):
     HELLO: `payload` is `{"public_key", "facts"}`, sent at start and every 30 s; `run` is empty.
     STARTED: the order was taken. FINISHED: `payload` is `{"outcome", "text", "remedy", "detail", "bug",
     "planned", "steps": [{"kind", "text", "command", "impact", "status", "error"}], "table": document of
-    owned services, "owned": [key], "facts"}`. `sequence` rises with every report of one director, for ever;
-    older ones are ignored."""
+    owned services, "owned": [key], "facts"}`; that of a PROBE has `"answers": [{"target", "up", "reason",
+    "took_ms", "text"}]` instead of a table. TRAFFIC: what the director did by itself, `{"changes": [{"at",
+    "service": key, "address", "port", "before", "standing", "weight", "cause"}]}`; `run` is empty.
+    `sequence` rises with every report of one director, for ever; older ones are ignored."""
 
     event: Event
     run: str
@@ -137,7 +142,9 @@ class Report(_Message):
 class Frame(_Message):
     """Director to whoever looks: the kernel as it was at `at`.
 
-    `payload` is `{"services": [...], "fingerprint", "revision", "epoch", "error"}`. The services are those
+    `payload` is `{"services": [...], "fingerprint", "wanted", "observed", "revision", "epoch", "error"}`.
+    `fingerprint` is that of what is ours in the kernel, `wanted` that of what should be there now;
+    `observed` is the document of cluster.ipvs.traffic.observed. The services are those
     of the table's document, so that they read back as a table; each has `"owned", "totals", "rates"` on
     top, and each of its backends `"active", "inactive", "persistent", "totals", "rates"`; totals and rates
     are `{"connections", "in_packets", "out_packets", "in_bytes",

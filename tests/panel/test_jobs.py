@@ -39,7 +39,8 @@ def test_an_order_leaves_when_the_change_commits(
     run = job.runs.get()
     assert (order.run, order.director, order.cluster) == (str(run.uuid), "director1", str(web.uuid))
     assert (order.revision, order.epoch, order.operator) == (1, director.epoch, "ann")
-    assert job.revision and order.payload == {"table": job.revision.table}
+    assert job.revision
+        assert order.payload == {"table": job.revision.table, "traffic": job.revision.traffic}
     assert (run.status, run.sends) == ("sent", 1)
 
 

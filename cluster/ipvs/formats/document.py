@@ -142,6 +142,11 @@ def backend_to_document(backend: Backend) -> dict[str, Any]:
     return out
 
 
+def backend_from_document(document: object, place: str = "The backend") -> Backend:
+    """Read what `backend_to_document` wrote. ValueError, with a sentence, for anything else."""
+    return _backend_in(document, place)
+
+
 def _service_in(document: object, place: str) -> Service:
     if isinstance(document, Service):
         return document

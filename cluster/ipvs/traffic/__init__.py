@@ -1,0 +1,1 @@
+"""What moves weights beside the operators' table: checks, drains, profiles, ramps."""

@@ -1,0 +1,210 @@
+"""What the kernel is to hold now: the operators' table under verdicts, drains, profiles, loads and ramps.
+
+The director computes it to act, and the panel, from the same values, to show it and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cluster.ipvs.state import Backend, Service, Table
+from cluster.ipvs.traffic.checks import Verdict
+from cluster.ipvs.traffic.observed import Observed
+from cluster.ipvs.traffic.policy import Drain, Hours, OnFailure, Place, Policy, Profile, Traffic
+
+_NO_POLICY: Final = Policy()
+
+
+class Standing(StrEnum):
+    """How a backend stands. KEPT is down, but in service because too many are; CUT and REMOVED are not in the
+    table; SORRY serves because nobody else does."""
+
+    UP = "up"
+    UNCHECKED = "unchecked"
+    RETURNING = "returning"
+    DOWN = "down"
+    KEPT = "kept"
+    REMOVED = "removed"
+    DRAINING = "draining"
+    CUT = "cut"
+    SORRY = "sorry"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """How one backend stands, with which weight, and why in a sentence; `drain` is the drain's id."""
+
+    standing: Standing
+    weight: int
+    cause: str = ""
+    drain: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """`notes` has each backend of the operators' table, and the sorry servers that serve. `profile` is that
+    whose weights hold."""
+
+    table: Table
+    notes: Mapping[Place, Note] = field(default_factory=dict)
+    profile: Profile | None = None
+
+
+def effective(table: Table, traffic: Traffic, observed: Observed, *, now: float) -> Effective:
+    """`now` is Unix seconds by the director's clock. A service without policy, drain and profile comes back
+    as the very same object."""
+    profile = profile_at(traffic.profiles, now)
+    drains = [drain for drain in traffic.drains if drain.is_on(now)]
+    notes: dict[Place, Note] = {}
+    services = [
+        _service(
+            service, traffic.policies.get(service.key, _NO_POLICY), drains, profile, observed, now, notes
+        )
+        for service in table
+    ]
+    return Effective(Table(tuple(services)), notes, profile)
+
+
+def profile_at(profiles: Iterable[Profile], now: float) -> Profile | None:
+    """The profile whose weights hold: the pinned one, else the first in its hours."""
+    profiles = tuple(profiles)
+    pinned = next((profile for profile in profiles if profile.pinned), None)
+    return pinned or next(
+        (profile for profile in profiles if any(within(hours, now) for hours in profile.hours)), None
+    )
+
+
+def within(hours: Hours, now: float) -> bool:
+    """Whether these are the hours now. In a zone that this machine does not know, UTC counts."""
+    try:
+        zone: ZoneInfo | None = ZoneInfo(hours.zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        zone = None
+    here = datetime.fromtimestamp(now, zone or UTC)
+    clock = f"{here:%H:%M}"
+    if hours.begins < hours.ends:
+        return here.weekday() in hours.days and hours.begins <= clock < hours.ends
+    if hours.begins == hours.ends:
+        return here.weekday() in hours.days
+    # Past midnight the hours belong to the day on which they began.
+    yesterday = (here - timedelta(days=1)).weekday()
+    return (here.weekday() in hours.days and clock >= hours.begins) or (
+        yesterday in hours.days and clock < hours.ends
+    )
+
+
+def _service(
+    service: Service,
+    policy: Policy,
+    drains: list[Drain],
+    profile: Profile | None,
+    observed: Observed,
+    now: float,
+    notes: dict[Place, Note],
+) -> Service:
+    key = service.key
+    wanted: list[tuple[Backend, Note]] = []
+    out = _allowed_out(service, policy, drains, observed, now)
+    for backend in service.backends:
+        place = key, backend.key
+        base = profile.weights.get(place, backend.weight) if profile else backend.weight
+        because = f"profile {profile.name}" if profile and place in profile.weights else ""
+        note = _note(place, base, because, policy, drains, observed, place in out, now)
+        notes[place] = note
+        wanted.append((backend, note))
+    kept = [
+        backend if note.weight == backend.weight else replace(backend, weight=note.weight)
+        for backend, note in wanted
+        if note.standing not in (Standing.CUT, Standing.REMOVED)
+    ]
+    if policy.sorry and not any(backend.weight for backend in kept):
+        sorry = replace(policy.sorry, weight=max(1, policy.sorry.weight))
+        if sorry.key not in {backend.key for backend in service.backends}:
+            notes[key, sorry.key] = Note(Standing.SORRY, sorry.weight, "no backend is in service")
+            kept.append(sorry)
+    if len(kept) == len(service.backends) and all(map(_is_same, kept, service.backends)):
+        return service
+    return service.with_backends(kept)
+
+
+def _is_same(one: Backend, other: Backend) -> bool:
+    return one is other
+
+
+def _allowed_out(
+    service: Service, policy: Policy, drains: list[Drain], observed: Observed, now: float
+) -> set[Place]:
+    """Of the backends that are down, those that may be taken out: the longest down first, and together with
+    the drained ones no more than the policy's share."""
+    places = [(service.key, backend.key) for backend in service.backends if backend.weight]
+    drained = {place for place in places if _drain_of(place, drains)}
+    down = [
+        (verdict.since, place)
+        for place in places
+        if place not in drained
+        and (verdict := _verdict(place, policy, observed)) is not None
+        and not verdict.is_up
+    ]
+    room = len(places) * policy.most_out_percent // 100 - len(drained)
+    return {place for _, place in sorted(down)[: max(0, room)]}
+
+
+def _verdict(place: Place, policy: Policy, observed: Observed) -> Verdict | None:
+    return observed.verdicts.get(place) if policy.check_of(place[1]) else None
+
+
+def _note(
+    place: Place,
+    base: int,
+    because: str,
+    policy: Policy,
+    drains: list[Drain],
+    observed: Observed,
+    may_go: bool,
+    now: float,
+) -> Note:
+    drain = _drain_of(place, drains)
+    if drain is not None:
+        standing = Standing.CUT if drain.cuts(now) else Standing.DRAINING
+        return Note(standing, 0, f"drain {drain.id}", drain.id)
+    verdict = _verdict(place, policy, observed)
+    if verdict is not None and not verdict.is_up and may_go:
+        held = ", held because it goes up and down" if verdict.is_flapping else ""
+        standing = Standing.REMOVED if policy.on_failure is OnFailure.REMOVE else Standing.DOWN
+        return Note(standing, 0, verdict.reason + held)
+    weight, cause = _by_load(place, base, policy, observed)
+    cause = ", ".join(filter(None, (because, cause)))
+    if verdict is not None and not verdict.is_up and base:
+        share = f"down ({verdict.reason}), but at most {policy.most_out_percent} % may be taken out"
+        return Note(Standing.KEPT, weight, share)
+    since = observed.returning.get(place)
+    if since is not None and weight and policy.ramp_s and now < since + policy.ramp_s:
+        part = max(0.0, now - since) / policy.ramp_s
+        said = f"{part:.0%} of its way back to {weight}"
+        return Note(Standing.RETURNING, max(1, int(weight * part)), ", ".join(filter(None, (cause, said))))
+    standing = Standing.UP if verdict else Standing.UNCHECKED
+    return Note(standing, weight, cause)
+
+
+def _by_load(place: Place, base: int, policy: Policy, observed: Observed) -> tuple[int, str]:
+    percent = observed.loads.get(place)
+    if policy.load is None or percent is None or not base:
+        return base, ""
+    if percent == 0:
+        return 0, "its agent wants to be drained"
+    percent = min(max(percent, policy.load.least_percent), policy.load.most_percent)
+    said = "" if percent == 100 else f"load: {percent} % of {base}"
+    return max(1, base * percent // 100), said
+
+
+def _drain_of(place: Place, drains: list[Drain]) -> Drain | None:
+    """The drain that covers the backend; of several, one that cuts."""
+    found = [drain for drain in drains if any(target.covers(*place) for target in drain.targets)]
+    return min(
+        found, key=lambda drain: drain.cut_at if drain.cut_at is not None else float("inf"), default=None
+    )
