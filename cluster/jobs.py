@@ -35,7 +35,7 @@ from cluster.wire.messages import (
     Report,
     order_queue,
 )
-from cluster.wire.payloads import Finished, facts_from, has_sound_numbers
+from cluster.wire.payloads import Finished, changes_from, facts_from, has_sound_numbers
 from lvsadmin.celery import app
 
 logger = logging.getLogger(__name__)
@@ -211,6 +211,8 @@ def take(message: object) -> None:
             ours = Run.objects.filter(uuid=_as_uuid(report.run), director=director)
             started = ours.exclude(status__in=Run.TERMINAL)
             started.update(status=Run.Status.RUNNING, started_at=timezone.now())
+        elif report.event is Event.TRAFFIC:
+            _note_changes(director, report)
         else:
             _take_finished(director, report)
 
@@ -305,6 +307,25 @@ def _note_outcome(director: Director, run: Run, said: Finished) -> None:
         result="done" if said.outcome is Outcome.APPLIED else said.outcome,
         reason=said.text,
     )
+
+
+def _note_changes(director: Director, report: Report) -> None:
+    """What a director did by itself, each in the log with its cause."""
+    try:
+        changes = changes_from(report.payload)
+    except envelope.Refused as refusal:
+        logger.warning("report unreadable, director=%s error=%s", director, refusal)
+        return
+    for change in changes:
+        audit.record(
+            f"traffic.{change.standing.replace(' ', '-') or 'usual'}",
+            change.target,
+            by=audit.Actor(f"director {director.name}"),
+            cluster=director.cluster,
+            before={"standing": change.before},
+            after={"standing": change.standing, "weight": change.weight, "at": change.at},
+            reason=change.cause,
+        )
 
 
 def _with_clock(facts: dict[str, Any], report: Report) -> dict[str, Any]:

@@ -88,13 +88,12 @@ def reported_table(director: Director) -> Table:
 
 
 def has_drifted(one: live.DirectorLive) -> bool:
-    """The kernel holds something else than the last report said. Only a frame that was made after that report
-    can tell."""
-    if one.frame is None or not one.shows_kernel or one.director.table is None:
+    """The kernel holds something else than its director brought it to, by the director's own comparison: it
+    alone knows what verdicts and drains make of the table now. False while an order is under way."""
+    if one.frame is None or not one.shows_kernel:
         return False
-    if one.frame.sequence < one.director.table_sequence:
-        return False
-    return bool(one.frame.payload.get("fingerprint") != fingerprint(reported_table(one.director)))
+    wanted = one.frame.payload.get("wanted")
+    return bool(wanted) and wanted != one.frame.payload.get("fingerprint")
 
 
 def _part(one: live.DirectorLive, table: Table, *, redis_is_up: bool) -> DirectorReview:

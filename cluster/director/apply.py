@@ -10,20 +10,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.director import host
+from cluster.director.aim import Aim
 from cluster.director.config import Config
 from cluster.director.converge import Result, converge, to_payload
+from cluster.director.health import Checker
 from cluster.director.journal import Goal, Journal, JournalError, Record
 from cluster.director.kernel import Kernel, KernelError
 from cluster.director.lock import Locked, locked
 from cluster.director.reports import Reporter
 from cluster.ipvs.formats.document import from_document
 from cluster.ipvs.state import ServiceKey, Table
+from cluster.ipvs.traffic import document as traffic_document
+from cluster.ipvs.traffic.policy import Traffic
 from cluster.wire.envelope import Refused, verify
 from cluster.wire.messages import CLOCK_TOLERANCE_S, Event, Operation, Order, Outcome
 
 log = logging.getLogger(__name__)
 
 LOCK_DEADLINE_S = 45.0
+# What an order says that has no traffic document.
+_NO_TRAFFIC = traffic_document.to_document(Traffic())
 
 _BUG_REMEDY = "Look for this run's id in the worker's log on the director, and report what stands there."
 
@@ -36,6 +42,8 @@ class Director:
     kernel: Kernel
     journal: Journal
     reporter: Reporter
+    checker: Checker
+    aim: Aim
     clock: Callable[[], float] = time.time
     lock_deadline_s: float = LOCK_DEADLINE_S
     # Another one after each start: the panel then sends again what the worker before was at.
@@ -88,12 +96,14 @@ def restore(director: Director) -> Result | None:
             if record is None:
                 return None
             goal = _goal_of_restart(record, director.kernel)
+            director.aim.effective = wanted = director.aim.of(goal)
             result = converge(
                 director.kernel,
                 director.journal,
                 record,
                 goal,
                 director=director.name,
+                wanted=wanted.table,
                 # What was verified once is brought back as fast as it goes; an order that was not may be
                 # the very one that a rehearsal kept away from the kernel.
                 rehearse=goal != record.verified and director.config.rehearsal != "off",
@@ -181,14 +191,15 @@ def _fenced(order: Order, before: Record | None, name: str) -> Result | None:
 def _apply(order: Order, before: Record | None, director: Director) -> Result:
     try:
         table = from_document(order.payload["table"])
+        traffic = traffic_document.from_document(order.payload.get("traffic") or _NO_TRAFFIC)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         return Result(
             Outcome.REFUSED,
-            f"{director.name} cannot read the table of this order: {error}",
+            f"{director.name} cannot read what this order wants: {error}",
             "Check that panel and director run versions that fit each other.",
             "bad table",
         )
-    goal = Goal(order.epoch, order.revision, table)
+    goal = Goal(order.epoch, order.revision, table, traffic)
     if before and goal != before.ordered and (goal.epoch, goal.revision) == _number(before):
         return Result(
             Outcome.REFUSED,
@@ -200,16 +211,20 @@ def _apply(order: Order, before: Record | None, director: Director) -> Result:
     director.reporter.report(Event.STARTED, payload={}, **started)  # type: ignore[arg-type]
     owned, verified = (before.owned, before.verified) if before else (frozenset[ServiceKey](), None)
     record = Record(order.cluster, goal, owned, verified)
-    rehearse = director.config.rehearsal != "off"
-    return converge(
-        director.kernel,
-        director.journal,
-        record,
-        goal,
-        director=director.name,
-        rehearse=rehearse,
-        sysctls=host.sysctls(director.kernel),
-    )
+    wanted, director.aim.effective = director.aim.of(goal), None
+    try:
+        return converge(
+            director.kernel,
+            director.journal,
+            record,
+            goal,
+            director=director.name,
+            wanted=wanted.table,
+            rehearse=director.config.rehearsal != "off",
+            sysctls=host.sysctls(director.kernel),
+        )
+    finally:
+        director.aim.effective = wanted
 
 
 def _number(record: Record) -> tuple[int, int]:

@@ -95,27 +95,31 @@ def converge(
     goal: Goal,
     *,
     director: str,
+    wanted: Table | None = None,
     rehearse: bool = False,
     sysctls: Sysctls = _NO_SYSCTLS,
 ) -> Result:
-    """Make the kernel hold the goal's table, touching owned services and new ones alone, and journal it.
+    """Make the kernel hold `wanted`, which is the goal's table or what that comes to now, touching owned
+    services and new ones alone, and journal the goal.
 
     `record` is what the journal is to say meanwhile; its `owned` is what is owned before. The goal becomes
     its `verified` once it was read back. With `rehearse`, nothing is touched where the kernel would refuse a
     part of the goal. `sysctls` tell what removals do to connections. A kernel or disk that fails is a
     result, not an exception."""
+    if wanted is None:
+        wanted = goal.table
     walk = _Walk(record.owned, sysctls)
     try:
-        after, rest = _until_same(kernel, journal, record, goal, walk, rehearse=rehearse)
+        after, rest = _until_same(kernel, journal, record, wanted, walk, rehearse=rehearse)
     except JournalError as error:
         return Result(
             Outcome.FAILED, str(error), f"Make room or mend the disk of {director}, then apply again."
         )
     except KernelError as error:
         return _unreadable(error, walk, director)
-    held = after.only(_ours(after, goal.table, walk.owned))
+    held = after.only(_ours(after, wanted, walk.owned))
     if rest.is_empty:
-        record = _verified(record, goal, after)
+        record = _verified(record, goal, wanted, after)
     try:
         journal.write(replace(record, owned=held.keys))
     except JournalError as error:
@@ -146,17 +150,17 @@ def to_payload(result: Result, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _until_same(
-    kernel: Kernel, journal: Notes, record: Record, goal: Goal, walk: _Walk, *, rehearse: bool
+    kernel: Kernel, journal: Notes, record: Record, wanted: Table, walk: _Walk, *, rehearse: bool
 ) -> tuple[Table, Plan]:
     """The table afterwards and what still differs. Reads anew where the kernel's answers say that the
     table moved under the plan."""
     before = kernel.read()
     after = before.table
     for turn in range(ROUNDS):
-        todo = plan(after, goal.table, owned=walk.owned)
+        todo = plan(after, wanted, owned=walk.owned)
         walk.counted = {**walk.counted, **at_stake(before, todo.steps)}
         if rehearse and turn == 0 and is_worth_it(todo.steps):
-            _rehearse(kernel, goal.table, walk)
+            _rehearse(kernel, wanted, walk)
         if not todo.steps or walk.doomed:
             return after, todo
         walk.owned |= {step.service.key for step in todo.steps if step.operation is Operation.ADD_SERVICE}
@@ -164,11 +168,11 @@ def _until_same(
         moved = _do(kernel, todo.steps, walk)
         # At once: whatever goes wrong from here on, what turned out to be somebody else's is not ours.
         journal.write(replace(record, owned=walk.owned))
-        after = kernel.read().table if moved else _read_touched(kernel, after, goal.table, walk)
-        rest = plan(after, goal.table, owned=walk.owned)
+        after = kernel.read().table if moved else _read_touched(kernel, after, wanted, walk)
+        rest = plan(after, wanted, owned=walk.owned)
         if walk.silence or (walk.trouble and not moved):
             return after, rest
-    return after, plan(after, goal.table, owned=walk.owned)
+    return after, plan(after, wanted, owned=walk.owned)
 
 
 def _rehearse(kernel: Kernel, table: Table, walk: _Walk) -> None:
@@ -214,10 +218,12 @@ def _ours(after: Table, desired: Table, owned: frozenset[ServiceKey]) -> frozens
     return frozenset((owned | same) & after.keys)
 
 
-def _verified(record: Record, goal: Goal, after: Table) -> Record:
-    """The goal was read back. It gets the services that were read, which are equal: the journal and the
-    kernel's readings then share one table instead of holding two."""
-    shared = replace(goal, table=after.only(goal.table.keys))
+def _verified(record: Record, goal: Goal, wanted: Table, after: Table) -> Record:
+    """The goal was read back. Its services that are wanted as they are become those that were read, which are
+    equal: the journal and the kernel's readings then share one table instead of holding two."""
+    as_ordered = {service.key for service in goal.table if wanted.by_key.get(service.key) is service}
+    others = tuple(service for service in goal.table if service.key not in as_ordered)
+    shared = replace(goal, table=Table(after.only(as_ordered).services + others))
     return replace(record, ordered=shared if record.ordered == goal else record.ordered, verified=shared)
 
 

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from cluster.ipvs.formats.document import (
     services_at_once,
 )
 from cluster.ipvs.state import ServiceKey, Table
+from cluster.ipvs.traffic import document as traffic_document
+from cluster.ipvs.traffic.policy import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +37,13 @@ class JournalError(Exception):
 
 @dataclass(frozen=True)
 class Goal:
-    """A table with the order that it comes from."""
+    """All that operators want, with the order that it comes from. The kernel holds the table with verdicts,
+    drains and profiles on it."""
 
     epoch: int
     revision: int
     table: Table
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 @dataclass(frozen=True)
@@ -208,6 +212,8 @@ def _pieces(record: Record) -> Iterator[bytes]:
 def _goal_pieces(goal: Goal) -> Iterator[bytes]:
     yield b'{"epoch":%d,"revision":%d,"table":' % (goal.epoch, goal.revision)
     yield from canonical_pieces(goal.table)
+    yield b',"traffic":'
+    yield canonical_json(traffic_document.to_document(goal.traffic))
     yield b"}"
 
 
@@ -224,4 +230,10 @@ def _record_in(document: dict[str, Any]) -> Record:
 
 
 def _goal_in(document: dict[str, Any]) -> Goal:
-    return Goal(int(document["epoch"]), int(document["revision"]), from_document(document["table"]))
+    traffic = document.get("traffic")
+    return Goal(
+        int(document["epoch"]),
+        int(document["revision"]),
+        from_document(document["table"]),
+        Traffic() if traffic is None else traffic_document.from_document(traffic),
+    )

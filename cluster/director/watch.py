@@ -21,6 +21,7 @@ from cluster.director.readings import counted_service
 from cluster.ipvs.formats.document import fingerprint
 from cluster.ipvs.state import ServiceKey, Table
 from cluster.ipvs.stats import Reading
+from cluster.ipvs.traffic.observed import to_document
 from cluster.wire.envelope import LARGEST_BODY, SigningKey
 from cluster.wire.messages import FRAME_LIFETIME_S, Frame, frame_key
 
@@ -120,15 +121,22 @@ class Watch:
         payload: dict[str, Any] = {
             "services": [],
             "fingerprint": "",
+            "wanted": "",
+            "observed": {},
             "revision": _applied_revision(record),
             "epoch": record.ordered.epoch if record else 0,
             "error": "",
         }
         at = self._director.clock()
         try:
-            reading = self._director.kernel.read()
+            reading, aimed = self._reading()
             owned = record.owned if record else frozenset()
-            payload["fingerprint"] = self._fingerprint(reading.table.only(owned))
+            ours = reading.table.only(owned)
+            payload["fingerprint"] = self._fingerprint(ours)
+            if aimed is not None:
+                same = aimed == ours
+                payload["wanted"] = payload["fingerprint"] if same else fingerprint(aimed)
+            payload["observed"] = to_document(self._director.aim.observed)
         except KernelError as error:
             self._previous = None
             return self._sign(record, at, payload | {"error": str(error)})
@@ -140,6 +148,15 @@ class Watch:
         self._previous = None
         said = f"The table has {len(reading.table)} services, too many to show live."
         return self._sign(record, at, payload | {"error": said})
+
+    def _reading(self) -> tuple[Reading, Table | None]:
+        """The kernel, and what it is meant to hold; None where that changed meanwhile."""
+        aim = self._director.aim
+        with aim.acting:
+            before = aim.effective
+            reading = self._director.kernel.read()
+            is_settled = before is not None and aim.effective is before
+        return reading, before.table if before and is_settled else None
 
     def _fingerprint(self, ours: Table) -> str:
         # Services that stayed as they are come from the kernel's reader as the same objects, so that this

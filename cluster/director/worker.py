@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from cluster.director import host
+from cluster.director.aim import Aim
 from cluster.director.app import make_app, publisher, run_worker
 from cluster.director.apply import Director, restore
 from cluster.director.config import Config, ConfigError
+from cluster.director.health.absent import AbsentChecker
 from cluster.director.journal import Journal, JournalError, Sequence
 from cluster.director.kernel import KernelError, KernelUnavailable
 from cluster.director.kernel.choice import make_kernel
 from cluster.director.lock import Locked, locked
+from cluster.director.reconcile import Reconciler
 from cluster.director.reports import Reporter
 from cluster.director.watch import Watch, redis_put
 from cluster.wire.envelope import fingerprint
@@ -32,17 +36,28 @@ def work(config: Config) -> int:
             reporter = Reporter(
                 director=config.director, key=key, sequence=sequence, state_dir=config.state_dir
             )
-            director = Director(config, make_kernel(config), Journal(config.state_dir), reporter)
+            director = Director(
+                config,
+                make_kernel(config),
+                Journal(config.state_dir),
+                reporter,
+                AbsentChecker(),
+                Aim(config.state_dir, clock=time.time),
+            )
             print(f"{config.director} {fingerprint(key.public)} kernel={config.kernel}", flush=True)
             _restore(director)
 
             app = make_app(director)
             reporter.publish = publisher(app)
             watch = Watch(director, key=key, sequence=sequence, put=redis_put(config.broker))
+            reconciler = Reconciler(director)
             watch.start()
+            reconciler.start()
             try:
                 return run_worker(app, director)
             finally:
+                reconciler.stop()
+                director.checker.stop()
                 watch.stop()
     except Locked:
         said = f"Another worker uses {config.state_dir}. End it, or choose another state_dir."

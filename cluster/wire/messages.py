@@ -121,7 +121,7 @@ class Report(_Message):
     "planned", "steps": [{"kind", "text", "command", "impact", "status", "error"}], "table": document of
     owned services, "owned": [key], "facts"}`; that of a PROBE has `"answers": [{"target", "up", "reason",
     "took_ms", "text"}]` instead of a table. TRAFFIC: what the director did by itself, `{"changes": [{"at",
-    "service": key, "address", "port", "before", "standing", "weight", "cause"}]}`; `run` is empty.
+    "target", "before", "standing", "weight", "cause"}], "more"}`; `run` is empty, and `more` were cut.
     `sequence` rises with every report of one director, for ever; older ones are ignored."""
 
     event: Event

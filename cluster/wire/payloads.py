@@ -19,6 +19,7 @@ from cluster.wire.messages import Frame, Outcome, Report
 
 # A director tells 500 steps at most; of more the rest is cut.
 MOST_STEPS = 500
+MOST_CHANGES = 200
 LONGEST_TEXT = 2000
 MOST_SYSCTLS = 200
 LARGEST_COUNT = 2**31 - 1
@@ -87,6 +88,30 @@ class Finished:
         told = {"outcome": str(self.outcome), "text": self.text, "remedy": self.remedy, "detail": self.detail}
         steps = [asdict(step) for step in self.steps]
         return told | {"bug": self.bug, "planned": self.planned, "steps": steps}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that a director did by itself: which backend or service, how it stood and stands, and why."""
+
+    at: float
+    target: str
+    before: str
+    standing: str
+    weight: int
+    cause: str
+
+
+def changes_from(payload: Mapping[str, Any]) -> tuple[Change, ...]:
+    """What a TRAFFIC report tells. Refused, with a sentence that names the place, where any part is not what
+    it should be."""
+    try:
+        return tuple(
+            _change(said, f"changes[{index}].")
+            for index, said in enumerate(_list(payload, "changes")[:MOST_CHANGES])
+        )
+    except ValueError as error:
+        raise Refused(str(error)) from None
 
 
 def facts_from(said: object) -> dict[str, Any]:
@@ -167,6 +192,16 @@ def _step(value: object, index: int) -> StepTold:
     place = f"steps[{index}]."
     told = {name: _text(value, name, place=place) for name in names}
     return StepTold(**told, impact=_text(value, "impact", place=place, default=""))
+
+
+def _change(value: object, place: str) -> Change:
+    if not isinstance(value, dict):
+        raise ValueError(f"{place[:-1]} is not an object.")
+    at = value.get("at")
+    if not isinstance(at, int | float) or not 0 <= at <= LARGEST_TIME:
+        raise ValueError(f"{place}at is not a time.")
+    words = {name: _text(value, name, place=place) for name in ("target", "before", "standing", "cause")}
+    return Change(at=at, weight=_count(value, "weight"), **words)
 
 
 def _text(said: Mapping[str, Any], name: str, *, place: str = "", default: str | None = None) -> str:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+from cluster.director.aim import Aim
 from cluster.director.apply import Director, take
 from cluster.director.config import Config
-from cluster.director.journal import Journal, Sequence
+from cluster.director.health import News, Tried, Watched
+from cluster.director.journal import Journal
+from cluster.director.journal import Sequence as Numbers
 from cluster.director.kernel.memory import MemoryKernel
 from cluster.director.reports import NotDelivered, Reporter
 from cluster.ipvs.formats.document import to_document
 from cluster.ipvs.state import Backend, Protocol, Service, ServiceKey, Table
+from cluster.ipvs.traffic.checks import Check, Verdict
+from cluster.ipvs.traffic.policy import Place
 from cluster.wire.envelope import SigningKey, verify
 from cluster.wire.messages import Operation, Order
 
@@ -31,6 +39,33 @@ def table(*services: Service) -> Table:
     return Table(services)
 
 
+class ScriptedChecker:
+    """Checks nothing: the test says what was found."""
+
+    def __init__(self) -> None:
+        self.wake = Event()
+        self.watched: list[Watched] = []
+        self._news = News()
+
+    def watch(self, backends: Sequence[Watched], known: Mapping[Place, Verdict]) -> None:
+        self.watched = list(backends)
+
+    def say(self, service: Service, backend: Backend, verdict: Verdict) -> None:
+        self._news = News({**self._news.verdicts, (service.key, backend.key): verdict}, self._news.loads)
+
+    def say_load(self, service: Service, backend: Backend, percent: int) -> None:
+        self._news = News(self._news.verdicts, {**self._news.loads, (service.key, backend.key): percent})
+
+    def news(self) -> News:
+        said, self._news = self._news, News()
+        return said
+
+    def try_now(self, check: Check, backends: Sequence[tuple[ServiceKey, Backend]]) -> list[Tried]:
+        return [Tried(True, "", 1.0) for _ in backends]
+
+    def stop(self) -> None: ...
+
+
 @dataclass
 class Stage:
     """What a test holds in its hands."""
@@ -41,6 +76,7 @@ class Stage:
     key: SigningKey = field(default_factory=lambda: SigningKey(b"d" * 32))
     sent: list[dict[str, Any]] = field(default_factory=list)
     is_broker_away: bool = False
+    checker: ScriptedChecker = field(default_factory=ScriptedChecker)
     rehearsal: str = "on"
     now: float = NOW
 
@@ -56,7 +92,7 @@ class Stage:
             "memory",
             self.rehearsal,
         )
-        sequence = Sequence(self.state_dir, clock=lambda: self.now)
+        sequence = Numbers(self.state_dir, clock=lambda: self.now)
         reporter = Reporter(
             director="director1",
             key=self.key,
@@ -70,6 +106,8 @@ class Stage:
             self.kernel,
             Journal(self.state_dir),
             reporter,
+            self.checker,
+            Aim(self.state_dir, clock=lambda: self.now),
             clock=lambda: self.now,
             lock_deadline_s=0.1,
         )
@@ -94,6 +132,10 @@ class Stage:
         take(self.order(wanted, **changes), self.director())
         payload: dict[str, Any] = self.sent[-1]["payload"]
         return payload
+
+    def opened(self, text: str) -> dict[str, Any]:
+        """A frame as it was put into Redis."""
+        return verify(json.loads(text), "frame", public=self.key.public)
 
     @property
     def actual(self) -> Table:

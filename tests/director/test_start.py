@@ -102,7 +102,7 @@ def test_a_director_loads_no_part_of_the_panel_even_with_its_settings_in_the_env
     tmp_path: Path,
 ) -> None:
     code = """
-import sys, runpy
+import sys, runpy, time
 sys.argv = ["cluster.director", "fingerprint", "--config", sys.argv[1]]
 try:
     runpy.run_module("cluster.director", run_name="__main__")
@@ -110,6 +110,8 @@ except SystemExit as end:
     assert not end.code, end.code
 from pathlib import Path
 from cluster.director import config
+from cluster.director.aim import Aim
+from cluster.director.health.absent import AbsentChecker
 from cluster.director.kernel.choice import make_kernel
 from cluster.director.app import make_app
 from cluster.director.apply import Director
@@ -117,7 +119,8 @@ from cluster.director.journal import Journal, Sequence
 from cluster.director.reports import Reporter
 c = config.load(Path(sys.argv[3]))
 r = Reporter(director=c.director, key=c.signing_key(), sequence=Sequence(c.state_dir), state_dir=c.state_dir)
-app = make_app(Director(c, make_kernel(c), Journal(c.state_dir), r))
+aim = Aim(c.state_dir, clock=time.time)
+app = make_app(Director(c, make_kernel(c), Journal(c.state_dir), r, AbsentChecker(), aim))
 app.finalize()
 app.loader.import_default_modules()
 app.Worker(pool="solo")

@@ -40,7 +40,7 @@ def test_an_order_leaves_when_the_change_commits(
     assert (order.run, order.director, order.cluster) == (str(run.uuid), "director1", str(web.uuid))
     assert (order.revision, order.epoch, order.operator) == (1, director.epoch, "ann")
     assert job.revision
-        assert order.payload == {"table": job.revision.table, "traffic": job.revision.traffic}
+    assert order.payload == {"table": job.revision.table, "traffic": job.revision.traffic}
     assert (run.status, run.sends) == ("sent", 1)
 
 

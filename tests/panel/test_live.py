@@ -153,15 +153,16 @@ def test_with_nobody_heard_the_last_numbers_stay_and_are_grey(
     assert abs(time.time() - 20 - answer.context["live_at"]) < 5, "the older one's age counts"
 
 
-def test_a_frame_from_before_the_report_is_no_drift(
+def test_drift_is_what_the_director_did_not_bring_its_kernel_to(
     run: Run, director: Director, talker: TalkingDirector, redis: FakeRedis
 ) -> None:
-    talker.frame(fingerprint="before the apply")
     talker.finish(run)
     cluster = Cluster.objects.get(pk=director.cluster_id)
+    talker.frame(fingerprint="in the middle of an order", wanted="")
     assert cluster_state(cluster).status == "in sync"
-    talker.hello()
-    talker.frame(fingerprint="changed from outside")
+    talker.frame(fingerprint="a backend is down", wanted="a backend is down")
+    assert cluster_state(cluster).status == "in sync"
+    talker.frame(fingerprint="changed from outside", wanted="a backend is down")
     assert cluster_state(cluster).status == "drift"
     talker.hello()
     assert cluster_state(cluster).status == "drift", "a hello says nothing of the table"

@@ -225,7 +225,7 @@ def test_a_virtual_address_that_no_director_has_is_named(
 
 def test_the_review_shows_drift(otto: Client, run: Run, talker: TalkingDirector) -> None:
     talker.finish(run)
-    talker.frame(fingerprint="something else")
+    talker.frame(fingerprint="something else", wanted="what was applied")
     page = text_of(otto.get(reverse("cluster-review", args=[run.job.cluster_id])))
     assert "was changed from outside" in page
 

@@ -17,6 +17,7 @@ from cluster.actions.directors import enrol_director, release_director
 from cluster.models import AuditEntry, Cluster, Director, Run
 from cluster.wire.messages import Event, Report
 from tests.panel.conftest import ANN, FakeRedis, TalkingDirector
+from tests.panel.test_pages import text_of
 
 PAGES = ["overview", "cluster-list", "director-list", "job-list", "audit-list"]
 
@@ -168,3 +169,36 @@ def test_directors_released_long_ago_do_not_keep_new_ones_out(director: Director
     Director.objects.update(announced_at=timezone.now() - timedelta(days=1))
     TalkingDirector("fresh", redis).hello()
     assert Director.objects.filter(name="fresh").exists()
+
+
+def test_what_a_director_did_by_itself_is_in_the_log_with_its_cause(
+    ann: Client, director: Director, talker: TalkingDirector
+) -> None:
+    change = {
+        "at": time.time(),
+        "target": "10.0.0.1:80 of TCP 192.0.2.1:80",
+        "before": "up",
+        "standing": "down",
+        "weight": 0,
+        "cause": "connect timeout 3/3",
+    }
+    report = talker.signed(Event.TRAFFIC, payload={"changes": [change], "more": 0})
+    jobs.take(report)
+    jobs.take(report)
+    entry = AuditEntry.objects.get(action="traffic.down")
+    assert (entry.actor, entry.target, entry.reason) == (
+        "director director1",
+        change["target"],
+        change["cause"],
+    )
+    assert entry.cluster == "web" and entry.before == {"standing": "up"}
+    assert "connect timeout 3/3" in text_of(ann.get(reverse("audit-detail", args=[entry.sequence])))
+
+
+@pytest.mark.parametrize("changes", [5, ["down"], [{"at": "now"}], [{"at": 1, "target": 3}]])
+def test_odd_changes_of_a_director_are_passed_over(
+    director: Director, talker: TalkingDirector, changes: Any
+) -> None:
+    before = AuditEntry.objects.count()
+    jobs.take(talker.signed(Event.TRAFFIC, payload={"changes": changes}))
+    assert AuditEntry.objects.count() == before

@@ -1,0 +1,121 @@
+"""What the kernel is to hold now, and what was observed that makes it so; the latter outlives a restart."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+
+from cluster.director.health import News
+from cluster.director.journal import Goal, JournalError, write_durably
+from cluster.ipvs.formats.document import canonical_json
+from cluster.ipvs.traffic import observed as observations
+from cluster.ipvs.traffic.effective import Effective, Note, Standing, effective
+from cluster.ipvs.traffic.observed import Observed
+from cluster.ipvs.traffic.policy import Place
+
+log = logging.getLogger(__name__)
+
+OUT = frozenset({Standing.DOWN, Standing.REMOVED, Standing.DRAINING, Standing.CUT})
+
+
+class Aim:
+    """`effective` is what the kernel was brought to last; None while an order is under way, and before the
+    first. Whoever reads the kernel to compare it with that holds `acting` meanwhile."""
+
+    def __init__(self, state_dir: Path, *, clock: Callable[[], float]) -> None:
+        self._path = state_dir / "observed.json"
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._observed = self._kept = self._read()
+        self._notes: dict[Place, Note] = {}
+        self.effective: Effective | None = None
+        self.acting = threading.Lock()
+
+    @property
+    def observed(self) -> Observed:
+        return self._observed
+
+    def learn(self, news: News) -> None:
+        """Add what the checks have found out."""
+        with self._lock:
+            self._observed = replace(
+                self._observed,
+                verdicts={**self._observed.verdicts, **news.verdicts},
+                loads={**self._observed.loads, **news.loads},
+            )
+
+    def set_loads(self, loads: dict[Place, int]) -> None:
+        with self._lock:
+            self._observed = replace(self._observed, loads={**self._observed.loads, **loads})
+
+    def forget_all_but(self, checked: Collection[Place], loaded: Collection[Place]) -> None:
+        """Forget the verdicts and loads of backends that are not watched any more."""
+        with self._lock:
+            seen = self._observed
+            self._observed = replace(
+                seen,
+                verdicts={place: one for place, one in seen.verdicts.items() if place in checked},
+                loads={place: one for place, one in seen.loads.items() if place in loaded},
+            )
+
+    def of(self, goal: Goal) -> Effective:
+        """What the goal comes to now. A backend that was out when this was asked for last and is in now
+        begins its ramp."""
+        with self._lock:
+            now = self._clock()
+            found = effective(goal.table, goal.traffic, self._observed, now=now)
+            begun = {
+                place: now
+                for place, note in found.notes.items()
+                if (before := self._notes.get(place)) is not None
+                and before.standing in OUT
+                and note.standing not in OUT
+                and _ramp_s(goal, place)
+            }
+            running = {
+                place: since
+                for place, since in self._observed.returning.items()
+                if since <= now < since + _ramp_s(goal, place)
+                and (note := found.notes.get(place)) is not None
+                and note.standing not in OUT
+            }
+            returning = running | begun
+            if returning != self._observed.returning:
+                self._observed = replace(self._observed, returning=returning)
+            if begun:
+                found = effective(goal.table, goal.traffic, self._observed, now=now)
+            self._notes = dict(found.notes)
+            return found
+
+    def keep(self) -> None:
+        """Write verdicts and ramps down, where they have changed: a restarted worker must not give traffic to
+        a backend that is known to be down. Loads are asked for again."""
+        kept = replace(self._observed, loads={})
+        if kept == self._kept:
+            return
+        try:
+            write_durably(self._path, canonical_json(observations.to_document(kept)))
+        except JournalError as error:
+            # Worse than forgetting would be to stop acting on what is known.
+            log.error("observations not kept reason=%s", error)
+        self._kept = kept
+
+    def _read(self) -> Observed:
+        try:
+            return observations.from_document(json.loads(self._path.read_bytes()))
+        except FileNotFoundError:
+            return Observed()
+        except (OSError, ValueError, RecursionError) as error:
+            log.error(
+                "observations unreadable, all backends count as up path=%s reason=%s", self._path, error
+            )
+            return Observed()
+
+
+def _ramp_s(goal: Goal, place: Place) -> int:
+    policy = goal.traffic.policies.get(place[0])
+    return policy.ramp_s if policy else 0

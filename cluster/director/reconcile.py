@@ -1,0 +1,232 @@
+"""The loop that brings verdicts, drains, profiles and ramps into the kernel, with panel and broker down.
+
+It changes nothing but backends whose wanted state has changed: what somebody else did to a table is for an
+operator to judge.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from cluster.director.apply import Director
+from cluster.director.health import Watched
+from cluster.director.journal import Goal, Record
+from cluster.director.kernel import KernelError
+from cluster.director.lock import Locked, locked
+from cluster.ipvs.plan import Step, plan
+from cluster.ipvs.state import Backend, ServiceKey, Table
+from cluster.ipvs.traffic.effective import Effective, Note, Standing
+from cluster.ipvs.traffic.policy import LoadSource, Place, Traffic
+from cluster.wire.messages import Event
+
+log = logging.getLogger(__name__)
+
+# Ramps and hours go by the second; verdicts wake the loop.
+PERIOD_S = 1.0
+MOST_CHANGES_TOLD = 200
+
+Backends = dict[Place, Backend]
+
+
+class Reconciler:
+    """One round each second, and at once when a verdict changes, in a thread of its own."""
+
+    def __init__(self, director: Director) -> None:
+        self._director = director
+        self._aim = director.aim
+        self._goal: Goal | None = None
+        # Where the kernel did not take what was wanted: tried again in each round.
+        self._pending: set[Place] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="reconcile", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, *, within_s: float = 5.0) -> None:
+        """Ask the loop to end and wait that long for it."""
+        self._stop.set()
+        self._director.checker.wake.set()
+        self._thread.join(within_s)
+
+    def round(self) -> None:
+        """Take the news, and bring the kernel to what they mean."""
+        director = self._director
+        self._aim.learn(director.checker.news())
+        record = director.journal.read()
+        if record is None:
+            return
+        self._watch(record.ordered)
+        if record.ordered.traffic != Traffic() or self._pending:
+            self._act(record)
+        self._aim.keep()
+
+    def _loop(self) -> None:
+        wake = self._director.checker.wake
+        while not self._stop.is_set():
+            wake.clear()
+            try:
+                self.round()
+            except Exception:
+                # Whatever it was, the next round may do better; without the loop nothing is ever taken out.
+                log.exception("reconcile broke")
+            wake.wait(PERIOD_S)
+
+    def _watch(self, goal: Goal) -> None:
+        """Tell the checker whom to watch, where another goal is in force."""
+        if goal is self._goal:
+            return
+        self._goal = goal
+        backends = list(watched(goal))
+        checked = {one.place for one in backends if one.check}
+        self._aim.forget_all_but(checked, {one.place for one in backends if one.load} | _balanced(goal))
+        self._director.checker.watch(backends, self._aim.observed.verdicts)
+
+    def _act(self, record: Record) -> None:
+        try:
+            with locked(self._director.config.state_dir / "lock", within_s=0), self._aim.acting:
+                before = self._aim.effective
+                if before is None:
+                    return
+                after = self._aim.of(record.ordered)
+                moved = set(_moved(before.table, after.table)) | self._pending
+                if moved:
+                    self._pending = self._bring(after.table, moved, record)
+                self._aim.effective = after
+        except Locked:
+            # An order is under way, which brings everything; what is left then, the next round sees.
+            return
+        if said := list(_changes(before, after)):
+            self._tell(record, said)
+
+    def _bring(self, wanted: Table, moved: set[Place], record: Record) -> set[Place]:
+        """Make the kernel's backends in these places as wanted; those that are not afterwards."""
+        kernel = self._director.kernel
+        keys = {service for service, _ in moved} & record.owned
+        try:
+            actual = kernel.read_services(keys)
+            steps = [
+                step
+                for step in plan(actual, wanted.only(keys), owned=record.owned).steps
+                if _place_of(step) in moved and step.service.key in actual.by_key
+            ]
+            if not steps:
+                return set()
+            refused = [answer for answer in kernel.do(steps) if answer.errno]
+            for answer in refused:
+                log.error("reconcile refused step=%s reason=%s", answer.step, answer.message)
+            held = _backends(kernel.read_services(keys))
+        except KernelError as error:
+            log.error("reconcile failed reason=%s", error)
+            return moved
+        log.info("reconcile steps=%d refused=%d", len(steps), len(refused))
+        goal = _backends(wanted.only(keys))
+        return {place for place in moved if place[0] in actual.by_key and held.get(place) != goal.get(place)}
+
+    def _tell(self, record: Record, said: list[dict[str, Any]]) -> None:
+        """Report what changed by itself; of very many the rest is counted."""
+        now = self._director.clock()
+        for one in said[:MOST_CHANGES_TOLD]:
+            log.info("traffic target=%s standing=%s cause=%s", one["target"], one["standing"], one["cause"])
+        changes = [{"at": now, **one} for one in said[:MOST_CHANGES_TOLD]]
+        self._director.reporter.report(
+            Event.TRAFFIC,
+            run="",
+            cluster=record.cluster,
+            epoch=record.ordered.epoch,
+            revision=record.ordered.revision,
+            payload={"changes": changes, "more": max(0, len(said) - MOST_CHANGES_TOLD)},
+        )
+
+
+def watched(goal: Goal) -> Iterator[Watched]:
+    """The backends of the goal that have a check or an agent."""
+    for service in goal.table:
+        policy = goal.traffic.policies.get(service.key)
+        if policy is None:
+            continue
+        load = policy.load if policy.load and policy.load.source is LoadSource.AGENT else None
+        for backend in service.backends:
+            check = policy.check_of(backend.key)
+            if check or load:
+                yield Watched(service.key, backend, check, load, policy.flap_changes, policy.flap_window_s)
+
+
+def _balanced(goal: Goal) -> set[Place]:
+    """The backends whose load is told from their connections."""
+    balanced = {
+        key
+        for key, policy in goal.traffic.policies.items()
+        if policy.load and policy.load.source is LoadSource.CONNECTIONS
+    }
+    return {
+        (service.key, backend.key)
+        for service in goal.table
+        if service.key in balanced
+        for backend in service.backends
+    }
+
+
+def _moved(before: Table, after: Table) -> Iterator[Place]:
+    """The places whose backend is another one, or not there in one of both."""
+    for service in after:
+        earlier = before.by_key.get(service.key)
+        if earlier is None or earlier is service:
+            continue
+        there, wanted = ({one.key: one for one in each.backends} for each in (earlier, service))
+        for key in there.keys() | wanted.keys():
+            if there.get(key) != wanted.get(key):
+                yield service.key, key
+
+
+def _backends(table: Table) -> Backends:
+    return {(service.key, backend.key): backend for service in table for backend in service.backends}
+
+
+def _place_of(step: Step) -> Place | None:
+    return (step.service.key, step.backend.key) if step.backend else None
+
+
+def _changes(before: Effective, after: Effective) -> Iterator[dict[str, Any]]:
+    """What an operator would want to read later: who changed their standing, which profile holds, and which
+    service has nobody left. Not each step of a ramp."""
+    for place, note in after.notes.items():
+        earlier = before.notes.get(place)
+        if _standing(earlier) != note.standing and (earlier or note.standing is Standing.SORRY):
+            yield _change(f"{place[1]} of {place[0]}", _standing(earlier), note)
+    for place in before.notes.keys() - after.notes.keys():
+        if before.notes[place].standing is Standing.SORRY:
+            yield _change(f"{place[1]} of {place[0]}", "sorry", Note(Standing.UP, 0, "a backend is back"))
+    if before.profile != after.profile:
+        names = [one.profile.name if one.profile else "" for one in (before, after)]
+        cause = f"profile {names[1]}" if names[1] else f"profile {names[0]} is over"
+        yield {"target": "weights", "before": names[0], "standing": names[1], "weight": 0, "cause": cause}
+    for key in _lost(before.table, after.table):
+        said = "no backend is in service, so clients are refused"
+        yield {"target": str(key), "before": "", "standing": "all down", "weight": 0, "cause": said}
+
+
+def _standing(note: Note | None) -> str:
+    return note.standing if note else ""
+
+
+def _change(target: str, before: str, note: Note) -> dict[str, Any]:
+    return {
+        "target": target,
+        "before": before,
+        "standing": str(note.standing),
+        "weight": note.weight,
+        "cause": note.cause,
+    }
+
+
+def _lost(before: Table, after: Table) -> Iterable[ServiceKey]:
+    for service in after:
+        earlier = before.by_key.get(service.key)
+        if earlier is None or earlier is service:
+            continue
+        if any(one.weight for one in earlier.backends) and not any(one.weight for one in service.backends):
+            yield service.key
