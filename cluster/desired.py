@@ -35,9 +35,13 @@ def draft_traffic(cluster: Cluster) -> Traffic:
 
 
 def with_operations(traffic: Traffic, cluster: Cluster) -> Traffic:
-    """The same policies with the drains and profiles of now."""
+    """The same policies with the drains, profiles and voters of now."""
     drains = tuple(drain_value(row) for row in cluster.drains.wanted().order_by("pk"))
-    return replace(traffic, drains=drains, profiles=tuple(map(profile_value, cluster.profiles.all())))
+    voters = {}
+    if traffic.asks_others:
+        voters = dict(cluster.directors.values_list("name", "public_key"))
+    profiles = tuple(map(profile_value, cluster.profiles.all()))
+    return replace(traffic, drains=drains, profiles=profiles, voters=voters)
 
 
 def policy_value(service: VirtualService) -> Policy:

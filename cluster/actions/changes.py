@@ -13,7 +13,7 @@ from cluster.ipvs.formats.document import fingerprint, to_document
 from cluster.ipvs.rules import Problem, table_problems
 from cluster.ipvs.traffic import document as traffic_document
 from cluster.ipvs.traffic.policy import Traffic
-from cluster.models import Cluster, Job, Revision, Run
+from cluster.models import Cluster, Director, Job, Revision, Run
 
 # What a revision says that has no traffic document of its own.
 _NO_TRAFFIC = traffic_document.to_document(Traffic())
@@ -56,17 +56,21 @@ def apply(cluster: Cluster, *, seen: str, reason: str, by: Actor) -> Job:
     return job
 
 
-def carry_out(cluster: Cluster, *, reason: str, by: Actor) -> Job | None:
+def carry_out(cluster: Cluster, *, reason: str, by: Actor, newcomer: Director | None = None) -> Job | None:
     """Send the drains and profiles of now to every director, with the newest revision's table and without the
     draft. Within the caller's transaction, with the cluster locked. None where there is nobody to send to, or
-    nothing was applied yet: the first apply then carries them."""
+    nothing was applied yet: the first apply then carries them. `newcomer` gets it in any case."""
     newest, directors = cluster.revisions.first(), list(cluster.directors.all())
-    if newest is None or not directors:
+    if newest is None:
         return None
     before = traffic_document.from_document(newest.traffic or _NO_TRAFFIC)
     traffic = traffic_document.to_document(desired.with_operations(before, cluster))
     content = {"table": newest.table, "traffic": traffic, "fingerprint": newest.fingerprint}
     revision = _revision_of(cluster, content, reason=reason, by=by)
+    if revision == newest:
+        directors = [newcomer] if newcomer else []
+    if not directors:
+        return None
     return jobs.queue(
         kind=Job.Kind.APPLY, cluster=cluster, directors=directors, by=by, reason=reason, revision=revision
     )

@@ -8,6 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from cluster import audit, jobs
+from cluster.actions import changes
 from cluster.actions.problems import Rejected, lock_cluster
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
@@ -38,10 +39,7 @@ def enrol_director(director: Director, cluster: Cluster, *, seen_fingerprint: st
             Problem("", f"{director} belongs to a cluster already, or announces another key now. Look again.")
         )
     director.refresh_from_db()
-    job = None
-    if revision := cluster.revisions.first():
-        reason = f"{director} joined {cluster}"
-        job = _send(revision, [director], reason=reason, by=by)
+    job = changes.carry_out(cluster, reason=f"{director} joined {cluster}", by=by, newcomer=director)
     after = {"fingerprint": director.fingerprint}
     audit.record("director.enrol", director, by=by, cluster=cluster, after=after)
     return job
@@ -57,6 +55,8 @@ def release_director(director: Director, *, by: Actor) -> None:
         raise Rejected(Problem("", f"{director} is not in this cluster any more. Look again."))
     director.cluster = None
     jobs.cancel_open_runs(director)
+    # Where the others vote, it does not any more.
+    changes.carry_out(cluster, reason=f"{director} left {cluster}", by=by)
     before = {"fingerprint": director.fingerprint}
     audit.record("director.release", director, by=by, cluster=cluster, before=before)
 

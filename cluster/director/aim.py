@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,11 @@ from cluster.director.health import News
 from cluster.director.journal import Goal, JournalError, write_durably
 from cluster.ipvs.formats.document import canonical_json
 from cluster.ipvs.traffic import observed as observations
+from cluster.ipvs.traffic.checks import Verdict
 from cluster.ipvs.traffic.effective import Effective, Note, Standing, effective
 from cluster.ipvs.traffic.observed import Observed
 from cluster.ipvs.traffic.policy import Place
+from cluster.ipvs.traffic.votes import voted
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +33,23 @@ class Aim:
         self._clock = clock
         self._lock = threading.Lock()
         self._observed = self._kept = self._read()
+        self._others: Sequence[Mapping[Place, Verdict]] = ()
         self._notes: dict[Place, Note] = {}
         self.effective: Effective | None = None
         self.acting = threading.Lock()
 
     @property
     def observed(self) -> Observed:
+        """What this director saw."""
         return self._observed
+
+    def counted(self, goal: Goal) -> Observed:
+        """What counts: the same, or what most directors saw where the goal asks for it."""
+        return voted(self._observed, self._others, goal.traffic)
+
+    def hear(self, others: Sequence[Mapping[Place, Verdict]]) -> None:
+        """The verdicts of the cluster's other directors, as far as they are fresh."""
+        self._others = others
 
     def learn(self, news: News) -> None:
         """Add what the checks have found out."""
@@ -67,7 +79,7 @@ class Aim:
         begins its ramp."""
         with self._lock:
             now = self._clock()
-            found = effective(goal.table, goal.traffic, self._observed, now=now)
+            found = effective(goal.table, goal.traffic, self.counted(goal), now=now)
             begun = {
                 place: now
                 for place, note in found.notes.items()
@@ -87,7 +99,7 @@ class Aim:
             if returning != self._observed.returning:
                 self._observed = replace(self._observed, returning=returning)
             if begun:
-                found = effective(goal.table, goal.traffic, self._observed, now=now)
+                found = effective(goal.table, goal.traffic, self.counted(goal), now=now)
             self._notes = dict(found.notes)
             return found
 

@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
@@ -15,7 +15,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from cluster.director.apply import Director
-from cluster.director.journal import JournalError, Record, Sequence
+from cluster.director.ballots import Ask, Ballots, Put
+from cluster.director.journal import JournalError, Record
+from cluster.director.journal import Sequence as Numbers
 from cluster.director.kernel import KernelError
 from cluster.director.readings import counted_service
 from cluster.ipvs.formats.document import fingerprint
@@ -34,25 +36,27 @@ REDIS_DEADLINE_S = 1.5
 # many. Their plain values would take 100 MB.
 LEAST_BACKEND_BYTES = 275
 
-Put = Callable[[str, str], None]
-
 
 class Watch:
-    """One round each PERIOD_S in a thread of its own. `put` stores one frame or raises RedisError."""
+    """One round each PERIOD_S in a thread of its own. `put` stores one frame or ballot, `ask` gets ballots;
+    both raise RedisError."""
 
     def __init__(
         self,
         director: Director,
         *,
         key: SigningKey,
-        sequence: Sequence,
+        sequence: Numbers,
         put: Put,
+        ask: Ask,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._director = director
         self._key = key
         self._sequence = sequence
         self._put = put
+        self._ask = ask
+        self._ballots = Ballots(director, key=key, take_number=sequence.take, monotonic=monotonic)
         self._monotonic = monotonic
         self._previous: tuple[float, Reading] | None = None
         # What is ours in the kernel, as it was last time, and its fingerprint.
@@ -76,15 +80,24 @@ class Watch:
         envelope = self._signed_frame()
         try:
             self._put(frame_key(name), json.dumps(envelope))
+            self._vote()
         except (redis.RedisError, OSError) as error:
             if not self._is_away:
                 log.warning("broker away reason=%s", error)
             self._is_away = True
+            self._director.aim.hear(self._ballots.count())
             return
         if self._is_away:
             log.warning("broker back")
         self._is_away = False
         self._say_hello()
+
+    def _vote(self) -> None:
+        """Hear what the other directors saw, where the goal asks for it."""
+        record = self._record()
+        if record and record.ordered.traffic.asks_others:
+            self._ballots.exchange(record.ordered.traffic, put=self._put, ask=self._ask)
+        self._director.aim.hear(self._ballots.count())
 
     def _loop(self) -> None:
         due = self._monotonic()
@@ -136,7 +149,8 @@ class Watch:
             if aimed is not None:
                 same = aimed == ours
                 payload["wanted"] = payload["fingerprint"] if same else fingerprint(aimed)
-            payload["observed"] = to_document(self._director.aim.observed)
+            if record:
+                payload["observed"] = to_document(self._director.aim.counted(record.ordered))
         except KernelError as error:
             self._previous = None
             return self._sign(record, at, payload | {"error": str(error)})
@@ -189,8 +203,9 @@ class Watch:
             return None
 
 
-def redis_put(broker: str) -> Put:
-    """Store frames in the broker's Redis, with deadlines that keep the loop's beat."""
+def redis_calls(broker: str) -> tuple[Put, Ask]:
+    """What stores frames in the broker's Redis and what gets ballots, with deadlines that keep the loop's
+    beat."""
     # Kombu and redis-py name the same socket differently.
     client = redis.Redis.from_url(
         broker.replace("redis+socket://", "unix://", 1),
@@ -202,7 +217,10 @@ def redis_put(broker: str) -> Put:
     def put(key: str, text: str) -> None:
         client.set(key, text, ex=FRAME_LIFETIME_S)
 
-    return put
+    def ask(keys: Sequence[str]) -> Sequence[bytes | str | None]:
+        return list(client.mget(keys)) if keys else []
+
+    return put, ask
 
 
 def _applied_revision(record: Record | None) -> int:

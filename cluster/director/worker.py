@@ -17,7 +17,7 @@ from cluster.director.kernel.choice import make_kernel
 from cluster.director.lock import Locked, locked
 from cluster.director.reconcile import Reconciler
 from cluster.director.reports import Reporter
-from cluster.director.watch import Watch, redis_put
+from cluster.director.watch import Watch, redis_calls
 from cluster.wire.envelope import fingerprint
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,8 @@ def work(config: Config) -> int:
 
             app = make_app(director)
             reporter.publish = publisher(app)
-            watch = Watch(director, key=key, sequence=sequence, put=redis_put(config.broker))
+            put, ask = redis_calls(config.broker)
+            watch = Watch(director, key=key, sequence=sequence, put=put, ask=ask)
             reconciler = Reconciler(director)
             watch.start()
             reconciler.start()

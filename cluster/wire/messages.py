@@ -32,6 +32,11 @@ def frame_key(director: str) -> str:
     return f"live:{director}"
 
 
+def ballot_key(director: str) -> str:
+    """The Redis key of what a director's checks say, for the other directors of its cluster."""
+    return f"ballot:{director}"
+
+
 class Operation(StrEnum):
     APPLY = "apply"
     LOAD_MODULE = "load-module"

@@ -208,6 +208,7 @@ def test_a_frame_tells_what_the_kernel_is_meant_to_hold(stage: Stage) -> None:
         key=stage.key,
         sequence=Numbers(stage.state_dir),
         put=lambda _, text: frames.append(stage.opened(text)),
+        ask=lambda keys: [None for _ in keys],
     )
     watch.round()
     said = frames[-1]["payload"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -40,6 +41,9 @@ class Broker:
         assert key == "live:director1"
         self.frames.append(verify(json.loads(text), "frame", public=self.stage.key.public))
 
+    def ask(self, keys: Iterable[str]) -> list[bytes | str | None]:
+        raise AssertionError("nobody is to be asked where no policy asks others")
+
 
 @pytest.fixture
 def broker(stage: Stage) -> Broker:
@@ -49,7 +53,12 @@ def broker(stage: Stage) -> Broker:
 def watch(stage: Stage, broker: Broker) -> Watch:
     sequence = Sequence(stage.state_dir, clock=lambda: stage.now)
     return Watch(
-        stage.director(), key=stage.key, sequence=sequence, put=broker.put, monotonic=lambda: stage.now
+        stage.director(),
+        key=stage.key,
+        sequence=sequence,
+        put=broker.put,
+        ask=broker.ask,
+        monotonic=lambda: stage.now,
     )
 
 

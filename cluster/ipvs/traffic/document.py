@@ -39,6 +39,7 @@ _ENUMS: dict[str, type[StrEnum]] = {"CheckKind": CheckKind, "LoadSource": LoadSo
 
 def to_document(traffic: Traffic) -> dict[str, Any]:
     """`{"version": 1, "policies": [...], "drains": [...], "profiles": [...]}`, the same for equal values."""
+    voters = [{"director": name, "public_key": key} for name, key in sorted(traffic.voters.items())]
     return {
         "version": VERSION,
         "policies": [
@@ -47,7 +48,7 @@ def to_document(traffic: Traffic) -> dict[str, Any]:
         ],
         "drains": [_drain_out(drain) for drain in traffic.drains],
         "profiles": [_profile_out(profile) for profile in traffic.profiles],
-    }
+    } | ({"voters": voters} if voters else {})
 
 
 def from_document(document: object) -> Traffic:
@@ -70,6 +71,7 @@ def from_document(document: object) -> Traffic:
             profile_from_document(one, f"profiles[{index}]")
             for index, one in enumerate(_list(said, "profiles"))
         ),
+        dict(_voter(one, f"voters[{index}]") for index, one in enumerate(_list(said, "voters"))),
     )
 
 
@@ -147,6 +149,11 @@ def target_from_document(document: object, place: str = "The target") -> Target:
         canonical_address(address) if address else "",
         _whole(said, "port", place, 0, most=65535),
     )
+
+
+def _voter(document: object, place: str) -> tuple[str, str]:
+    said = _object(document, place)
+    return _text(said, "director", place), _text(said, "public_key", place)
 
 
 def _drain_out(drain: Drain) -> dict[str, Any]:

@@ -129,8 +129,14 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """All that operators want beside the table. Of profiles in their hours the first counts."""
+    """All that operators want beside the table. Of profiles in their hours the first counts. `voters` are the
+    cluster's directors with their public keys, where a policy asks others."""
 
     policies: Mapping[ServiceKey, Policy] = field(default_factory=dict)
     drains: tuple[Drain, ...] = ()
     profiles: tuple[Profile, ...] = ()
+    voters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def asks_others(self) -> bool:
+        return any(policy.asks_others for policy in self.policies.values())
