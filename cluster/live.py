@@ -19,6 +19,7 @@ from cluster.ipvs.formats.document import VERSION, from_document, key_from_docum
 from cluster.ipvs.impact import Open
 from cluster.ipvs.state import BackendKey, Table, canonical_address, endpoint
 from cluster.ipvs.stats import BackendCounters
+from cluster.ipvs.traffic.paths import is_check_path
 from cluster.models import Director
 from cluster.wire import envelope
 from cluster.wire.messages import FRAME_LIFETIME_S, Frame, frame_key
@@ -219,7 +220,7 @@ def rows(answers: Live, *, only: str = "") -> list[Row]:
     for one in answers.counted:
         for service in one.services:
             key = service_label(service)
-            if only and key != only:
+            if (only and key != only) or is_check_path(key_from_document(service)):
                 continue
             row = found.setdefault(key, Row(key, key.partition(" ")[2]))
             row.scheduler = str(service.get("scheduler", ""))

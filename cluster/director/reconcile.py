@@ -19,6 +19,7 @@ from cluster.director.lock import Locked, locked
 from cluster.ipvs.plan import Step, plan
 from cluster.ipvs.state import Backend, ServiceKey, Table
 from cluster.ipvs.traffic.effective import Effective, Note, Standing
+from cluster.ipvs.traffic.paths import check_marks
 from cluster.ipvs.traffic.policy import LoadSource, Place, Traffic
 from cluster.wire.messages import Event
 
@@ -144,6 +145,7 @@ class Reconciler:
 
 def watched(goal: Goal) -> Iterator[Watched]:
     """The backends of the goal that have a check or an agent."""
+    marks = check_marks(goal.table, goal.traffic)
     for service in goal.table:
         policy = goal.traffic.policies.get(service.key)
         if policy is None:
@@ -152,7 +154,15 @@ def watched(goal: Goal) -> Iterator[Watched]:
         for backend in service.backends:
             check = policy.check_of(backend.key)
             if check or load:
-                yield Watched(service.key, backend, check, load, policy.flap_changes, policy.flap_window_s)
+                yield Watched(
+                    service.key,
+                    backend,
+                    check,
+                    load,
+                    policy.flap_changes,
+                    policy.flap_window_s,
+                    marks.get((service.key, backend.key), 0),
+                )
 
 
 def _balanced(goal: Goal) -> set[Place]:

@@ -17,6 +17,7 @@ from cluster.ipvs.formats.document import fingerprint
 from cluster.ipvs.formats.ipvsadm import command
 from cluster.ipvs.plan import plan
 from cluster.ipvs.state import Table
+from cluster.ipvs.traffic.paths import is_check_path
 from cluster.models import Cluster
 from cluster.review import StepView, actual_table
 
@@ -85,7 +86,11 @@ def _counted(table: Table) -> str:
 def _adoptable(cluster: Cluster, table: Table) -> dict[str, object]:
     """The services in the kernel that the draft does not say, or says otherwise."""
     draft = desired.draft_table(cluster)
-    other = [service for service in table if draft.by_key.get(service.key) != service]
+    other = [
+        service
+        for service in table
+        if draft.by_key.get(service.key) != service and not is_check_path(service.key)
+    ]
     shown = [(str(one.key), "\n".join(ipvsadm.save(Table((one,)))), one.key in draft.by_key) for one in other]
     return {"services": shown, "seen": fingerprint(draft)}
 

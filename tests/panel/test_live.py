@@ -16,6 +16,7 @@ from django.utils import timezone
 from cluster import jobs, live
 from cluster.actions.directors import enrol_director
 from cluster.director import watch
+from cluster.ipvs.traffic.paths import FIRST_MARK
 from cluster.models import Cluster, Director, Run
 from cluster.overview import cluster_state, director_states
 from cluster.review import reported_table
@@ -194,3 +195,21 @@ def test_the_table_of_a_frame_is_what_the_review_plans_on(
     talker.frame(services=[WEB])
     assert [str(key) for key in _one(director).table.keys] == ["TCP 192.168.50.10:80"]
     assert len(reported_table(Director.objects.get())) == 0
+
+
+def test_what_is_in_the_kernel_for_checks_alone_is_no_row(
+    director: Director, talker: TalkingDirector, ann: Client
+) -> None:
+    path = {
+        "protocol": "firewall-mark",
+        "address": "0.0.0.0",
+        "port": 0,
+        "mark": FIRST_MARK + 5,
+        "scheduler": "rr",
+        "owned": True,
+        "backends": [],
+    }
+    talker.frame(services=[WEB, path])
+    assert [row.label for row in live.rows(live.read([director]))] == ["TCP 192.168.50.10:80"]
+    page = ann.get(reverse("director-adopt", args=[director.pk])).content.decode()
+    assert str(FIRST_MARK + 5) not in page

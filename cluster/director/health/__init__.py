@@ -19,7 +19,8 @@ from cluster.ipvs.traffic.policy import LoadRule, Place
 @dataclass(frozen=True, slots=True)
 class Watched:
     """A backend to be watched: by a check, by its agent (a LoadRule of the source AGENT), or by both.
-    `flap_changes` and `flap_window_s` are those of the policy."""
+    `flap_changes` and `flap_window_s` are those of the policy. A check through the service goes to the
+    service's address with the firewall mark `mark`, which is 0 for the others."""
 
     service: ServiceKey
     backend: Backend
@@ -27,6 +28,7 @@ class Watched:
     load: LoadRule | None = None
     flap_changes: int = 0
     flap_window_s: int = 300
+    mark: int = 0
 
     @property
     def place(self) -> Place:

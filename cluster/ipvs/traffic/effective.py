@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cluster.ipvs.state import Backend, Service, Table
 from cluster.ipvs.traffic.checks import Verdict
 from cluster.ipvs.traffic.observed import Observed
+from cluster.ipvs.traffic.paths import check_marks, path_services
 from cluster.ipvs.traffic.policy import Drain, Hours, OnFailure, Place, Policy, Profile, Traffic
 
 _NO_POLICY: Final = Policy()
@@ -57,7 +58,7 @@ class Effective:
 
 def effective(table: Table, traffic: Traffic, observed: Observed, *, now: float) -> Effective:
     """`now` is Unix seconds by the director's clock. A service without policy, drain and profile comes back
-    as the very same object."""
+    as the very same object. Services for checks on the clients' way come on top."""
     profile = profile_at(traffic.profiles, now)
     drains = [drain for drain in traffic.drains if drain.is_on(now)]
     notes: dict[Place, Note] = {}
@@ -67,7 +68,8 @@ def effective(table: Table, traffic: Traffic, observed: Observed, *, now: float)
         )
         for service in table
     ]
-    return Effective(Table(tuple(services)), notes, profile)
+    paths = path_services(table, check_marks(table, traffic))
+    return Effective(Table((*services, *paths)), notes, profile)
 
 
 def profile_at(profiles: Iterable[Profile], now: float) -> Profile | None:
