@@ -19,6 +19,7 @@ _OPTIONAL = {
     "modules": "/lib/modules",
     "kernel": "netlink",
     "rehearsal": "on",
+    "scripts": "/etc/lvsadmin/checks",
 }
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _BROKERS = ("redis://", "rediss://", "redis+socket://")
@@ -32,7 +33,8 @@ class ConfigError(Exception):
 class Config:
     """`director` is the id that the panel knows; `panel_public_key` the only key whose orders count;
     `modules` is where the kernel's modules are, with a folder for each release; `rehearsal` is `on` for a
-    namespace of the worker's own, `off`, or the path of a sibling's socket."""
+    namespace of the worker's own, `off`, or the path of a sibling's socket; `scripts` is where the scripts of
+    health checks are."""
 
     director: str
     broker: str
@@ -42,6 +44,7 @@ class Config:
     modules: Path
     kernel: str
     rehearsal: str = "on"
+    scripts: Path = Path("/etc/lvsadmin/checks")
 
     def signing_key(self) -> SigningKey:
         """The director's own key, made at the first call. ConfigError where it can't be."""
@@ -75,6 +78,7 @@ def load(path: Path) -> Config:
         modules=Path(values["modules"]),
         kernel=values["kernel"],
         rehearsal=values["rehearsal"],
+        scripts=Path(values["scripts"]),
     )
 
 
@@ -93,7 +97,7 @@ def _problems(document: dict[str, Any]) -> list[str]:
         said.append(f"The setting “broker” must begin with one of {', '.join(_BROKERS)}.")
     if values["kernel"] not in KERNELS:
         said.append(f"The setting “kernel” must be one of {', '.join(KERNELS)}.")
-    for name in ("state_dir", "modprobe", "modules"):
+    for name in ("state_dir", "modprobe", "modules", "scripts"):
         if not values[name].startswith("/"):
             said.append(f"The setting “{name}” must be a path from the root.")
     if values["rehearsal"] not in ("on", "off") and not values["rehearsal"].startswith("/"):

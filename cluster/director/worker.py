@@ -10,7 +10,7 @@ from cluster.director.aim import Aim
 from cluster.director.app import make_app, publisher, run_worker
 from cluster.director.apply import Director, restore
 from cluster.director.config import Config, ConfigError
-from cluster.director.health.absent import AbsentChecker
+from cluster.director.health.child import CheckingProcess
 from cluster.director.journal import Journal, JournalError, Sequence
 from cluster.director.kernel import KernelError, KernelUnavailable
 from cluster.director.kernel.choice import make_kernel
@@ -41,7 +41,7 @@ def work(config: Config) -> int:
                 make_kernel(config),
                 Journal(config.state_dir),
                 reporter,
-                AbsentChecker(),
+                CheckingProcess(scripts=config.scripts),
                 Aim(config.state_dir, clock=time.time),
             )
             print(f"{config.director} {fingerprint(key.public)} kernel={config.kernel}", flush=True)

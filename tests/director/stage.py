@@ -12,14 +12,14 @@ from typing import Any
 from cluster.director.aim import Aim
 from cluster.director.apply import Director, take
 from cluster.director.config import Config
-from cluster.director.health import News, Tried, Watched
+from cluster.director.health import News, Pace, Tried, Watched
 from cluster.director.journal import Journal
 from cluster.director.journal import Sequence as Numbers
 from cluster.director.kernel.memory import MemoryKernel
 from cluster.director.reports import NotDelivered, Reporter
 from cluster.ipvs.formats.document import to_document
 from cluster.ipvs.state import Backend, Protocol, Service, ServiceKey, Table
-from cluster.ipvs.traffic.checks import Check, Verdict
+from cluster.ipvs.traffic.checks import Verdict
 from cluster.ipvs.traffic.policy import Place
 from cluster.wire.envelope import SigningKey, verify
 from cluster.wire.messages import Operation, Order
@@ -60,7 +60,11 @@ class ScriptedChecker:
         said, self._news = self._news, News()
         return said
 
-    def try_now(self, check: Check, backends: Sequence[tuple[ServiceKey, Backend]]) -> list[Tried]:
+    @property
+    def pace(self) -> Pace:
+        return Pace()
+
+    def try_now(self, backends: Sequence[Watched]) -> list[Tried]:
         return [Tried(True, "", 1.0) for _ in backends]
 
     def stop(self) -> None: ...

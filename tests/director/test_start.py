@@ -111,7 +111,7 @@ except SystemExit as end:
 from pathlib import Path
 from cluster.director import config
 from cluster.director.aim import Aim
-from cluster.director.health.absent import AbsentChecker
+from cluster.director.health.child import CheckingProcess
 from cluster.director.kernel.choice import make_kernel
 from cluster.director.app import make_app
 from cluster.director.apply import Director
@@ -120,7 +120,7 @@ from cluster.director.reports import Reporter
 c = config.load(Path(sys.argv[3]))
 r = Reporter(director=c.director, key=c.signing_key(), sequence=Sequence(c.state_dir), state_dir=c.state_dir)
 aim = Aim(c.state_dir, clock=time.time)
-app = make_app(Director(c, make_kernel(c), Journal(c.state_dir), r, AbsentChecker(), aim))
+app = make_app(Director(c, make_kernel(c), Journal(c.state_dir), r, CheckingProcess(scripts=c.scripts), aim))
 app.finalize()
 app.loader.import_default_modules()
 app.Worker(pool="solo")

@@ -53,6 +53,15 @@ class Tried:
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How the checks keep up: checks a second, the share that began late, and CPU seconds a second."""
+
+    per_second: float = 0.0
+    late_share: float = 0.0
+    cpu_share: float = 0.0
+
+
 class Checker(Protocol):
     """Every call returns at once but `try_now`, which takes as long as its checks' timeouts."""
 
@@ -67,8 +76,12 @@ class Checker(Protocol):
     def wake(self) -> Event:
         """Set when there is news; whoever waits for it clears it."""
 
-    def try_now(self, check: Check, backends: Sequence[tuple[ServiceKey, Backend]]) -> list[Tried]:
-        """Run the check once against each, all at the same time, and say what came."""
+    @property
+    def pace(self) -> Pace:
+        """Of the last seconds."""
+
+    def try_now(self, backends: Sequence[Watched]) -> list[Tried]:
+        """Run the check of each once, all at the same time, and say what came."""
 
     def stop(self) -> None:
         """End, with all that was started."""

@@ -90,7 +90,7 @@ def policy_to_document(policy: Policy) -> dict[str, Any]:
     if policy.sorry:
         out["sorry"] = backend_to_document(policy.sorry)
     if policy.load:
-        out["load"] = _flat_out(policy.load)
+        out["load"] = load_to_document(policy.load)
     plain = ("most_out_percent", "ramp_s", "flap_changes", "flap_window_s", "asks_others")
     defaults = Policy()
     return out | {
@@ -117,7 +117,7 @@ def policy_from_document(document: object, place: str = "The policy") -> Policy:
         _whole(said, "flap_changes", place, defaults.flap_changes),
         _whole(said, "flap_window_s", place, defaults.flap_window_s),
         None if sorry is None else backend_from_document(sorry, f"{place}.sorry"),
-        None if load is None else _flat_in(LoadRule, load, f"{place}.load"),
+        None if load is None else load_from_document(load, f"{place}.load"),
         _claim(said, "asks_others", place),
     )
 
@@ -129,6 +129,15 @@ def check_to_document(check: Check) -> dict[str, Any]:
 def check_from_document(document: object, place: str = "The check") -> Check:
     """Read what `check_to_document` wrote. ValueError, with a sentence, for anything else."""
     return _flat_in(Check, document, place)
+
+
+def load_to_document(rule: LoadRule) -> dict[str, Any]:
+    return _flat_out(rule)
+
+
+def load_from_document(document: object, place: str = "The load rule") -> LoadRule:
+    """Read what `load_to_document` wrote. ValueError, with a sentence, for anything else."""
+    return _flat_in(LoadRule, document, place)
 
 
 def target_to_document(target: Target) -> dict[str, Any]:

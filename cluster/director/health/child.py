@@ -1,0 +1,170 @@
+"""The worker's end of the checking process: starts it, starts it again, and keeps what it said."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cluster
+from cluster.director.health import News, Pace, Tried, Watched, lines
+from cluster.ipvs.traffic.checks import Verdict
+from cluster.ipvs.traffic.policy import Place
+
+log = logging.getLogger(__name__)
+
+ENDS_WITHIN_S = 5.0
+# A process that dies at once must not be started in a circle.
+_PAUSES_S = (0.1, 1.0, 5.0, 15.0)
+_LIVED_WELL_S = 60.0
+# What a try may take beyond its checks' own timeouts.
+_TRY_MORE_S = 5.0
+
+
+class CheckingProcess:
+    """A Checker. The process is started with the first backends; while it is away, verdicts hold."""
+
+    def __init__(self, *, scripts: Path) -> None:
+        self._scripts = scripts
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._backends: Sequence[Watched] = ()
+        self._known: dict[Place, Verdict] = {}
+        self._list = 0
+        self._verdicts: dict[Place, Verdict] = {}
+        self._loads: dict[Place, int] = {}
+        self._pace = Pace()
+        self._tries: dict[int, tuple[threading.Event, list[Tried]]] = {}
+        self._next_try = 0
+        self.wake = threading.Event()
+
+    def watch(self, backends: Sequence[Watched], known: Mapping[Place, Verdict]) -> None:
+        with self._lock:
+            places = {one.place for one in backends}
+            self._backends = tuple(backends)
+            self._known = {place: verdict for place, verdict in known.items() if place in places}
+            self._verdicts = {place: one for place, one in self._verdicts.items() if place in places}
+            self._loads = {place: one for place, one in self._loads.items() if place in places}
+            if backends or self._process:
+                self._ensure_started()
+                self._send_list()
+
+    def news(self) -> News:
+        with self._lock:
+            found = News(self._verdicts, self._loads)
+            self._known.update(self._verdicts)
+            self._verdicts, self._loads = {}, {}
+        return found
+
+    @property
+    def pace(self) -> Pace:
+        return self._pace
+
+    def try_now(self, backends: Sequence[Watched]) -> list[Tried]:
+        with self._lock:
+            self._ensure_started()
+            number = self._next_try = self._next_try + 1
+            done, tried = self._tries[number] = threading.Event(), []
+            self._send({"try": [lines.watched_out(one) for one in backends], "number": number})
+        longest_s = max((one.check.timeout_s for one in backends if one.check), default=0.0)
+        done.wait(longest_s + _TRY_MORE_S)
+        with self._lock:
+            del self._tries[number]
+        if len(tried) == len(backends):
+            return tried
+        return [Tried(False, "the checking process did not answer", 0.0) for _ in backends]
+
+    def stop(self) -> None:
+        self._stopping.set()
+        with self._lock:
+            process, self._process = self._process, None
+        if process is None:
+            return
+        if process.stdin:
+            process.stdin.close()
+        try:
+            process.wait(ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _ensure_started(self) -> None:
+        if self._process is None and not self._stopping.is_set():
+            self._start()
+            self._thread = threading.Thread(target=self._listen, name="checks", daemon=True)
+            self._thread.start()
+
+    def _start(self) -> None:
+        root = Path(cluster.__file__).parents[1]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "cluster.director.health.process", str(self._scripts)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(root)},
+            cwd=root,
+        )
+
+    def _listen(self) -> None:
+        """Take its lines; when it has ended, start another one."""
+        pauses = iter(_PAUSES_S)
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            process = self._process
+            if process is None or process.stdout is None:
+                return
+            for said in process.stdout:
+                self._take(json.loads(said))
+            if self._stopping.is_set():
+                return
+            process.wait()
+            if time.monotonic() - began > _LIVED_WELL_S:
+                pauses = iter(_PAUSES_S)
+            log.error("checking process ended status=%s", process.returncode)
+            self._stopping.wait(next(pauses, _PAUSES_S[-1]))
+            with self._lock:
+                if not self._stopping.is_set():
+                    self._start()
+                    self._send_list()
+
+    def _take(self, said: dict[str, Any]) -> None:
+        with self._lock:
+            if said.get("list") == self._list and "verdict" in said:
+                number, *rest = said["verdict"]
+                self._verdicts[self._backends[number].place] = lines.verdict_in(rest)
+                self.wake.set()
+            elif said.get("list") == self._list and "load" in said:
+                number, percent = said["load"]
+                self._loads[self._backends[number].place] = percent
+                self.wake.set()
+            elif "pace" in said:
+                self._pace = lines.pace_in(said["pace"])
+            elif "tried" in said and said["number"] in self._tries:
+                done, tried = self._tries[said["number"]]
+                tried += [lines.tried_in(row) for row in said["tried"]]
+                done.set()
+
+    def _send_list(self) -> None:
+        self._list += 1
+        known = self._known | self._verdicts
+        rows = [lines.watched_out(one, known.get(one.place)) for one in self._backends]
+        self._send({"list": self._list, "watch": rows})
+
+    def _send(self, value: dict[str, Any]) -> None:
+        process = self._process
+        if process is None or process.stdin is None:
+            return
+        try:
+            process.stdin.write(lines.line(value))
+            process.stdin.flush()
+        except OSError as error:
+            # It has just ended: the listener starts another one and sends the list again.
+            log.warning("checking process not reached reason=%s", error)

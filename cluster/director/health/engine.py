@@ -1,0 +1,144 @@
+"""All checks of one director in one asyncio loop: a task for each backend, which waits, tries and judges."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cluster.director.health import Pace, Tried, Watched
+from cluster.director.health.probe import ask_agent, probe
+from cluster.ipvs.traffic.checks import Check, Verdict
+from cluster.ipvs.traffic.policy import LoadRule, Place
+from cluster.ipvs.traffic.verdicts import Judge
+
+log = logging.getLogger(__name__)
+
+# Of an interval: enough that thousands of checks do not fall into step, too little to be seen.
+_JITTER = 0.1
+# A check that begins later than this share of its interval after it was due is late.
+LATE_SHARE = 0.1
+
+SayVerdict = Callable[[Place, Verdict], None]
+SayLoad = Callable[[Place, int], None]
+
+
+@dataclass
+class _Course:
+    """One backend that is watched, and what is known of it."""
+
+    one: Watched
+    judge: Judge | None
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def end(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+
+
+class Engine:
+    """`say_verdict` and `say_load` are called in the loop's thread, for each change."""
+
+    def __init__(self, *, scripts: Path, say_verdict: SayVerdict, say_load: SayLoad) -> None:
+        self._scripts = scripts
+        self._say_verdict = say_verdict
+        self._say_load = say_load
+        self._courses: dict[Place, _Course] = {}
+        self._checks = self._late = 0
+        self._measured = time.monotonic(), time.process_time()
+
+    def watch(self, backends: Sequence[Watched], known: Mapping[Place, Verdict]) -> None:
+        """As Checker.watch; what is known of those that stay is said again."""
+        before, self._courses = self._courses, {}
+        for one in backends:
+            kept = before.pop(one.place, None)
+            if kept is not None and kept.one == one:
+                self._courses[one.place] = kept
+                if kept.judge and kept.judge.known:
+                    self._say_verdict(one.place, kept.judge.known)
+                continue
+            if kept is not None:
+                kept.end()
+            # Another check of the same backend begins with the verdict that there is.
+            said = kept.judge.known if kept is not None and kept.judge else None
+            self._courses[one.place] = self._begin(one, said or known.get(one.place))
+        for gone in before.values():
+            gone.end()
+
+    async def try_now(self, backends: Sequence[Watched]) -> list[Tried]:
+        tries = (probe(one, one.check, scripts=self._scripts) for one in backends if one.check)
+        return list(await asyncio.gather(*tries))
+
+    def pace(self) -> Pace:
+        """Since it was asked for last."""
+        at, cpu = self._measured
+        self._measured = now, now_cpu = time.monotonic(), time.process_time()
+        seconds = max(now - at, 0.001)
+        pace = Pace(
+            self._checks / seconds,
+            self._late / self._checks if self._checks else 0.0,
+            (now_cpu - cpu) / seconds,
+        )
+        self._checks = self._late = 0
+        return pace
+
+    def stop(self) -> None:
+        for course in self._courses.values():
+            course.end()
+        self._courses = {}
+
+    def _begin(self, one: Watched, known: Verdict | None) -> _Course:
+        judge = None
+        if one.check:
+            judge = Judge(one.check.rise, one.check.fall, one.flap_changes, one.flap_window_s, known)
+        course = _Course(one, judge)
+        loop = asyncio.get_running_loop()
+        if one.check and judge:
+            course.tasks.append(loop.create_task(self._check(one, one.check, judge)))
+        if one.load:
+            course.tasks.append(loop.create_task(self._ask(one, one.load)))
+        return course
+
+    async def _check(self, one: Watched, check: Check, judge: Judge) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + random.uniform(0, min(check.interval_s, 5.0))
+        while True:
+            await asyncio.sleep(due - loop.time())
+            self._checks += 1
+            if loop.time() - due > LATE_SHARE * check.interval_s:
+                self._late += 1
+            pause = check.interval_s
+            try:
+                tried = await probe(one, check, scripts=self._scripts)
+            except Exception:
+                # A mistake of ours says nothing of the backend, and must not end its checks.
+                log.exception("check broke backend=%s check=%s", one.backend.key, check)
+            else:
+                if verdict := judge.take(tried.is_up, tried.reason, now=time.time()):
+                    self._say_verdict(one.place, verdict)
+                pause = check.retry_s if check.retry_s and not tried.is_up else pause
+            # One that hung goes on from now: two of a backend at once would help nobody.
+            due = max(due + pause * random.uniform(1 - _JITTER, 1 + _JITTER), loop.time())
+
+    async def _ask(self, one: Watched, rule: LoadRule) -> None:
+        before: int | None = None
+        await asyncio.sleep(random.uniform(0, min(rule.interval_s, 2.0)))
+        while True:
+            percent = await ask_agent(one, rule)
+            # An agent that says nothing changes nothing: the check judges whether the backend lives.
+            if percent is not None and percent != before:
+                self._say_load(one.place, before := percent)
+            await asyncio.sleep(rule.interval_s * random.uniform(1 - _JITTER, 1 + _JITTER))
+
+
+def raise_open_files() -> None:
+    """As many sockets at once as this process may have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

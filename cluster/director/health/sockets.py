@@ -1,0 +1,74 @@
+"""Sockets on their way to a backend: the usual one, or the clients' way by a firewall mark."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+from cluster.director.health import Watched
+from cluster.ipvs.traffic.checks import Check
+
+# asm-generic/socket.h; Python has no name for it.
+_SO_MARK = 36
+
+
+class Unreachable(Exception):
+    """There is nothing to connect to; the text is the reason, without a full stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Where a check goes. `source` is the address to send from, empty for the kernel's choice."""
+
+    address: str
+    port: int
+    mark: int = 0
+    source: str = ""
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        return socket.AF_INET6 if ":" in self.address else socket.AF_INET
+
+
+def goal_of(one: Watched, check: Check) -> Goal:
+    """Where this check of this backend goes. Unreachable where it can go nowhere."""
+    port = check.port or one.backend.port or one.service.port
+    if not port:
+        raise Unreachable("the check names no port, and neither does the backend")
+    if not check.through_service:
+        return Goal(check.address or one.backend.address, port)
+    if not one.mark:
+        raise Unreachable("only direct routing and tunnel can be checked through the service")
+    # The reply comes from the service's address to this one, so it must not be the service's as well.
+    source = source_towards(one.backend.address)
+    if source == one.service.address:
+        raise Unreachable("the director has no address of its own towards the backend")
+    return Goal(one.service.address, check.port or one.service.port, one.mark, source)
+
+
+def source_towards(address: str) -> str:
+    """The address that this machine would send from. Unreachable where there is no route."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as asked:
+        try:
+            # Nothing is sent: a datagram socket only looks its route up.
+            asked.connect((address, 9))
+        except OSError as error:
+            raise Unreachable(f"no route: {error.strerror}") from error
+        return str(asked.getsockname()[0])
+
+
+def open_socket(goal: Goal, kind: socket.SocketKind) -> socket.socket:
+    """A non-blocking socket for this goal, not connected. OSError where the kernel refuses, for instance a
+    mark without CAP_NET_ADMIN."""
+    found = socket.socket(goal.family, kind)
+    try:
+        found.setblocking(False)
+        if goal.mark:
+            found.setsockopt(socket.SOL_SOCKET, _SO_MARK, goal.mark)
+        if goal.source:
+            found.bind((goal.source, 0))
+    except BaseException:
+        found.close()
+        raise
+    return found

@@ -1,0 +1,299 @@
+"""Checks over TCP: a connection, TLS with its certificate, HTTP, SMTP. The caller sets the deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import struct
+from datetime import UTC, datetime
+from functools import cache
+
+import regex
+from cryptography import x509
+
+from cluster.director.health import Tried
+from cluster.director.health.sockets import Goal, open_socket
+from cluster.ipvs.traffic.checks import Check, CheckKind, status_ranges
+
+LONGEST_HEAD = 32 * 1024
+MOST_TEXT = 200
+_PIECE = 16 * 1024
+# A pattern that takes longer is the pattern's fault; meanwhile every other check waits.
+PATTERN_DEADLINE_S = 0.05
+# Close at once and without TIME_WAIT: thousands of checks a second would fill the connection table.
+_AT_ONCE = struct.pack("ii", 1, 0)
+
+
+class Stream:
+    """A connected TCP socket."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._loop = asyncio.get_running_loop()
+
+    async def send(self, data: bytes) -> None:
+        await self._loop.sock_sendall(self._socket, data)
+
+    async def receive(self) -> bytes:
+        """What has come; empty at the end."""
+        return await self._loop.sock_recv(self._socket, _PIECE)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class TlsStream(Stream):
+    """The same under TLS."""
+
+    def __init__(
+        self, connected: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        super().__init__(connected)
+        self._reader, self._writer = reader, writer
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def receive(self) -> bytes:
+        return await self._reader.read(_PIECE)
+
+    def close(self) -> None:
+        self._writer.transport.abort()
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """What the server showed, verified or not. ValueError where it showed none that can be read."""
+        found = self._writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if not found:
+            raise ValueError("no certificate was shown")
+        return x509.load_der_x509_certificate(found)
+
+
+async def connect(goal: Goal) -> socket.socket:
+    """A connected socket. OSError where the backend refuses."""
+    found = open_socket(goal, socket.SOCK_STREAM)
+    try:
+        await asyncio.get_running_loop().sock_connect(found, (goal.address, goal.port))
+    except BaseException:
+        found.close()
+        raise
+    return found
+
+
+async def connect_tls(goal: Goal, check: Check) -> TlsStream:
+    """A connection after its handshake. OSError, which ssl.SSLError is, where there is none."""
+    connected = await connect(goal)
+    try:
+        # Without a name there is no SNI; asyncio then wants an empty one.
+        name = check.server_name or check.host
+        reader, writer = await asyncio.open_connection(
+            sock=connected, ssl=_context(check.verify), server_hostname=name
+        )
+    except BaseException:
+        connected.close()
+        raise
+    return TlsStream(connected, reader, writer)
+
+
+async def check_tcp(goal: Goal, check: Check) -> Tried:
+    connected = await connect(goal)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    connected.close()
+    return Tried(True, "", 0.0)
+
+
+async def check_tls(goal: Goal, check: Check) -> Tried:
+    stream = await connect_tls(goal, check)
+    try:
+        return _judged_certificate(stream, check)
+    finally:
+        stream.close()
+
+
+async def check_http(goal: Goal, check: Check) -> Tried:
+    """One request; what a redirect points at is never asked for."""
+    if check.kind is CheckKind.HTTPS and check.expiry_days:
+        judged = await check_tls(goal, check)
+        if not judged.is_up:
+            return judged
+    status, body = await fetch(goal, check)
+    said = f"HTTP {status}"
+    if not any(low <= status <= high for low, high in status_ranges(check.statuses)):
+        return Tried(False, f"HTTP status {status}", 0.0, said)
+    if not (check.contains or check.pattern):
+        return Tried(True, "", 0.0, said)
+    return _judged_body(body, check, said)
+
+
+async def fetch(goal: Goal, check: Check) -> tuple[int, bytes]:
+    """Status and the begin of the body of one answer. BadAnswer where it is no HTTP."""
+    is_tls = check.kind is CheckKind.HTTPS
+    stream = await connect_tls(goal, check) if is_tls else Stream(await connect(goal))
+    try:
+        await stream.send(_request(goal, check))
+        status, headers, rest = await _head(stream)
+        if check.method == "HEAD" or status in (204, 304):
+            return status, b""
+        return status, await _body(stream, headers, rest, check.most_bytes)
+    finally:
+        stream.close()
+
+
+async def check_smtp(goal: Goal, check: Check) -> Tried:
+    stream = Stream(await connect(goal))
+    try:
+        for sent, wanted in ((b"", 220), (f"EHLO {check.helo or 'localhost'}\r\n".encode(), 250)):
+            if sent:
+                await stream.send(sent)
+            code, text = await _reply(stream)
+            if code != wanted:
+                return Tried(False, f"SMTP answered {code} instead of {wanted}", 0.0, text)
+        await stream.send(b"QUIT\r\n")
+        return Tried(True, "", 0.0, text)
+    finally:
+        stream.close()
+
+
+class BadAnswer(Exception):
+    """The backend answered something that is not the protocol; the text is the reason."""
+
+
+@cache
+def _context(verify: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _judged_certificate(stream: TlsStream, check: Check) -> Tried:
+    try:
+        certificate = stream.certificate
+    except ValueError as error:
+        return Tried(False, f"certificate unreadable: {error}", 0.0)
+    left = certificate.not_valid_after_utc - datetime.now(UTC)
+    said = f"certificate valid for {left.days} more days"
+    if check.expiry_days and left.days < check.expiry_days:
+        return Tried(False, f"certificate ends in {left.days} days", 0.0, said)
+    return Tried(True, "", 0.0, said)
+
+
+def _request(goal: Goal, check: Check) -> bytes:
+    where = f"[{goal.address}]" if ":" in goal.address else goal.address
+    usual = 443 if check.kind is CheckKind.HTTPS else 80
+    host = check.host or (where if goal.port == usual else f"{where}:{goal.port}")
+    lines = (
+        f"{check.method} {check.path} HTTP/1.1",
+        f"Host: {host}",
+        "User-Agent: lvsadmin-check",
+        "Accept: */*",
+        "Connection: close",
+    )
+    return "\r\n".join((*lines, "", "")).encode()
+
+
+async def _head(stream: Stream) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers by small name, and what of the body came with them."""
+    data = bytearray()
+    while (end := data.find(b"\r\n\r\n")) < 0:
+        if len(data) > LONGEST_HEAD:
+            raise BadAnswer("the header is too long")
+        piece = await stream.receive()
+        if not piece:
+            raise BadAnswer("connection closed before the answer" if not data else "the header is cut")
+        data += piece
+    first, *lines = data[:end].decode("latin-1").split("\r\n")
+    words = first.split(" ", 2)
+    if len(words) < 2 or not words[0].startswith("HTTP/") or not (words[1].isascii() and words[1].isdigit()):
+        raise BadAnswer("no HTTP answer")
+    named = (line.partition(":") for line in lines)
+    headers = {name.strip().lower(): value.strip() for name, _, value in named}
+    return int(words[1][:4]), headers, bytes(data[end + 4 :])
+
+
+async def _body(stream: Stream, headers: dict[str, str], data: bytes, most: int) -> bytes:
+    """At most so many bytes of it, whatever its length is."""
+    if "chunked" in headers.get("transfer-encoding", "").lower():
+        return await _chunks(stream, data, most)
+    length = headers.get("content-length", "")
+    wanted = min(most, int(length)) if length.isascii() and length.isdigit() and len(length) < 16 else most
+    while len(data) < wanted and (piece := await stream.receive()):
+        data += piece
+    return data[:wanted]
+
+
+async def _chunks(stream: Stream, data: bytes, most: int) -> bytes:
+    out = bytearray()
+
+    async def line() -> bytes:
+        nonlocal data
+        while (end := data.find(b"\r\n")) < 0:
+            if len(data) > LONGEST_HEAD or not (piece := await stream.receive()):
+                raise BadAnswer("a chunk of the body is malformed")
+            data += piece
+        found, data = data[:end], data[end + 2 :]
+        return found
+
+    while len(out) < most:
+        try:
+            size = int((await line()).partition(b";")[0].strip() or b"x", 16)
+        except ValueError:
+            raise BadAnswer("a chunk of the body is malformed") from None
+        if size <= 0:
+            break
+        while len(data) < min(size, most - len(out)):
+            piece = await stream.receive()
+            if not piece:
+                raise BadAnswer("the body is cut")
+            data += piece
+        out += data[: min(size, most - len(out))]
+        if len(out) >= most:
+            break
+        while len(data) < size + 2 and (piece := await stream.receive()):
+            data += piece
+        data = data[size + 2 :]
+    return bytes(out)
+
+
+def _judged_body(body: bytes, check: Check, said: str) -> Tried:
+    text = body.decode("utf-8", "replace")
+    shown = f"{said}: {printable(text)}"
+    if check.contains and check.contains not in text:
+        return Tried(False, f"“{check.contains[:60]}” is not in the body", 0.0, shown)
+    if check.pattern:
+        try:
+            found = regex.search(check.pattern, text, timeout=PATTERN_DEADLINE_S)
+        except TimeoutError:
+            return Tried(False, "the pattern takes too long on this body", 0.0, shown)
+        except regex.error as error:
+            return Tried(False, f"the pattern cannot be used: {error}", 0.0, shown)
+        if not found:
+            return Tried(False, "the pattern does not match the body", 0.0, shown)
+    return Tried(True, "", 0.0, shown)
+
+
+async def _reply(stream: Stream) -> tuple[int, str]:
+    """The code and text of an SMTP reply of one or more lines."""
+    data = b""
+    while True:
+        lines = data.split(b"\r\n")
+        for line in lines[:-1]:
+            if not (line[:3].isdigit() and len(line) >= 3):
+                raise BadAnswer("no SMTP answer")
+            if line[3:4] != b"-":
+                return int(line[:3]), printable(line.decode("utf-8", "replace"))
+        if len(data) > LONGEST_HEAD:
+            raise BadAnswer("the SMTP answer is too long")
+        piece = await stream.receive()
+        if not piece:
+            raise BadAnswer("connection closed before the answer")
+        data += piece
+
+
+def printable(text: str) -> str:
+    """The begin of a text on one line, with nothing that a page or a log could choke on."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in text[: 4 * MOST_TEXT])
+    return " ".join(shown.split())[:MOST_TEXT]
