@@ -57,6 +57,22 @@ class DirectorLive:
         return str(self.frame.payload.get("error") or "") if self.frame else ""
 
     @property
+    def checks(self) -> dict[str, float] | None:
+        """How the director's health checks keep up; None where it runs none, or says nothing that can be
+        read."""
+        said = self.frame.payload.get("checks") if self.frame else None
+        if not isinstance(said, dict):
+            return None
+        found = {}
+        for name in ("per_second", "late_share", "cpu_share"):
+            value = said.get(name)
+            # NaN is in no interval.
+            if not isinstance(value, int | float) or not 0 <= value < LARGEST_COUNTER:
+                return None
+            found[name] = float(value)
+        return found if found["per_second"] else None
+
+    @property
     def services(self) -> list[dict[str, Any]]:
         return list(self.frame.payload.get("services", [])) if self.frame else []
 

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import redis
@@ -136,6 +137,7 @@ class Watch:
             "fingerprint": "",
             "wanted": "",
             "observed": {},
+            "checks": asdict(self._director.checker.pace),
             "revision": _applied_revision(record),
             "epoch": record.ordered.epoch if record else 0,
             "error": "",

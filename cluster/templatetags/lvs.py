@@ -20,6 +20,14 @@ def size(value: float | None) -> str:
 
 
 @register.filter
+def percent(share: float) -> str:
+    """`38 %` of 0.384; `0.4 %` where a whole number would say nothing."""
+    return (
+        f"{share:.1%}".replace(".0%", "%").replace("%", " %") if share < 0.1 else f"{share:.0%}"[:-1] + " %"
+    )
+
+
+@register.filter
 def get(mapping: dict[str, Any], key: str) -> Any:
     """The value of a key that is not a template's literal."""
     return mapping.get(key)

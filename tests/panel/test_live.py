@@ -213,3 +213,24 @@ def test_what_is_in_the_kernel_for_checks_alone_is_no_row(
     assert [row.label for row in live.rows(live.read([director]))] == ["TCP 192.168.50.10:80"]
     page = ann.get(reverse("director-adopt", args=[director.pk])).content.decode()
     assert str(FIRST_MARK + 5) not in page
+
+
+def test_a_director_shows_how_its_checks_keep_up(
+    ann: Client, director: Director, talker: TalkingDirector
+) -> None:
+    talker.frame(checks={"per_second": 2495.9, "late_share": 0.004, "cpu_share": 0.384})
+    page = ann.get(reverse("director-facts", args=[director.pk])).content.decode()
+    assert "2496 a second, 0.4 % late, 38 % of a CPU" in page
+
+
+@pytest.mark.parametrize("odd", [None, 5, {}, {"per_second": "many"}, {"per_second": float("nan")}])
+def test_checks_that_cannot_be_read_are_not_shown(
+    ann: Client, director: Director, talker: TalkingDirector, odd: Any
+) -> None:
+    talker.frame(checks={"per_second": 1, "late_share": 0, "cpu_share": 0})
+    redis = talker.redis
+    body = json.loads(json.loads(redis.values[KEY])["body"])
+    body["payload"]["checks"] = odd
+    redis.values[KEY] = json.dumps(talker.genuine("frame", body))
+    page = ann.get(reverse("director-facts", args=[director.pk])).content.decode()
+    assert "of a CPU" not in page
