@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from tests.health.servers import (
     serve_datagrams,
 )
 
+ROOT = Path(__file__).parents[2]
 KEY = ServiceKey(Protocol.TCP, "192.0.2.1", 80)
 LONG = b"x" * 1_000_000
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -331,6 +334,31 @@ def test_a_script_never_sees_a_shell(folder: Path) -> None:
     name = script(folder, 'printf %s "$3"')
     check = Check(CheckKind.SCRIPT, script=name, arguments=("$(id); `id` | id",))
     assert asyncio.run(against(8080, check, scripts=folder)).text == "$(id); `id` | id"
+
+
+def test_a_script_has_none_of_the_workers_capabilities(folder: Path) -> None:
+    """As systemd hands them out: to a process without root, and to what it starts."""
+    name = script(folder, "grep -E 'Cap(Eff|Amb)' /proc/self/status")
+    code = f"""
+import asyncio, sys
+from pathlib import Path
+from cluster.director.health import Watched
+from cluster.director.health.probe import probe
+from cluster.ipvs.state import Backend, Protocol, ServiceKey
+from cluster.ipvs.traffic.checks import Check, CheckKind
+print(Path("/proc/self/status").read_text().split("CapAmb:")[1].split()[0])
+one = Watched(ServiceKey(Protocol.TCP, "192.0.2.1", 80), Backend("127.0.0.1", 80))
+check = Check(CheckKind.SCRIPT, script={name!r})
+print(asyncio.run(probe(one, check, scripts=Path({str(folder)!r}))))
+"""
+    # Root without root's own right to every capability.
+    command = ["setpriv", "--securebits", "+noroot", "--inh-caps", "-all,+net_admin"]
+    command += ["--ambient-caps", "-all,+net_admin", sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    own, of_script = done.stdout.splitlines()
+    assert int(own, 16), "the test's own process has the capability"
+    assert "CapEff: 0000000000000000 CapAmb: 0000000000000000" in of_script
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import stat
@@ -15,6 +16,9 @@ from cluster.director.health.streams import printable
 from cluster.ipvs.traffic.checks import Check
 
 _MOST_OUTPUT = 4096
+# linux/prctl.h
+_PR_CAP_AMBIENT, _CLEAR_ALL = 47, 4
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 async def check_script(goal: Goal, check: Check, *, folder: Path) -> Tried:
@@ -35,6 +39,7 @@ async def check_script(goal: Goal, check: Check, *, folder: Path) -> Tried:
         | {"LVSADMIN_PORT": str(goal.port)},
         cwd="/",
         start_new_session=True,
+        preexec_fn=_give_up_capabilities,
     )
     try:
         assert process.stdout is not None
@@ -53,6 +58,11 @@ async def check_script(goal: Goal, check: Check, *, folder: Path) -> Tried:
         said = f"script ended with status {status}" if status > 0 else f"script ended by signal {-status}"
         return Tried(False, said, 0.0, text)
     return Tried(True, "", 0.0, text)
+
+
+def _give_up_capabilities() -> None:
+    """Those that systemd gave the worker to program IPVS would otherwise be the script's as well."""
+    _libc.prctl(_PR_CAP_AMBIENT, _CLEAR_ALL, 0, 0, 0)
 
 
 def script_problem(path: Path) -> str:
