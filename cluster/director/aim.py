@@ -14,13 +14,15 @@ from cluster.director.journal import Goal, JournalError, write_durably
 from cluster.ipvs.formats.document import canonical_json
 from cluster.ipvs.traffic import observed as observations
 from cluster.ipvs.traffic.checks import Verdict
-from cluster.ipvs.traffic.effective import Effective, Note, Standing, effective
+from cluster.ipvs.traffic.effective import Effective, Standing, effective, moment
 from cluster.ipvs.traffic.observed import Observed
 from cluster.ipvs.traffic.policy import Place
 from cluster.ipvs.traffic.votes import voted
 
 log = logging.getLogger(__name__)
 
+# What an answer was made of; the moment is all of the time that matters.
+_Asked = tuple[Goal, Observed, Sequence[Mapping[Place, Verdict]], tuple[object, ...]]
 OUT = frozenset({Standing.DOWN, Standing.REMOVED, Standing.DRAINING, Standing.CUT})
 
 
@@ -34,7 +36,7 @@ class Aim:
         self._lock = threading.Lock()
         self._observed = self._kept = self._read()
         self._others: Sequence[Mapping[Place, Verdict]] = ()
-        self._notes: dict[Place, Note] = {}
+        self._last: tuple[_Asked, Effective] | None = None
         self.effective: Effective | None = None
         self.acting = threading.Lock()
 
@@ -53,6 +55,8 @@ class Aim:
 
     def learn(self, news: News) -> None:
         """Add what the checks have found out."""
+        if not news.verdicts and not news.loads:
+            return
         with self._lock:
             self._observed = replace(
                 self._observed,
@@ -79,29 +83,36 @@ class Aim:
         begins its ramp."""
         with self._lock:
             now = self._clock()
+            asked = goal, self._observed, self._others, moment(goal.traffic, now)
+            if self._last and not self._observed.returning and _same(asked, self._last[0]):
+                return self._last[1]
             found = effective(goal.table, goal.traffic, self.counted(goal), now=now)
-            begun = {
-                place: now
-                for place, note in found.notes.items()
-                if (before := self._notes.get(place)) is not None
-                and before.standing in OUT
-                and note.standing not in OUT
-                and _ramp_s(goal, place)
-            }
-            running = {
-                place: since
-                for place, since in self._observed.returning.items()
-                if since <= now < since + _ramp_s(goal, place)
-                and (note := found.notes.get(place)) is not None
-                and note.standing not in OUT
-            }
-            returning = running | begun
+            returning = self._returning(goal, found, now)
             if returning != self._observed.returning:
                 self._observed = replace(self._observed, returning=returning)
-            if begun:
                 found = effective(goal.table, goal.traffic, self.counted(goal), now=now)
-            self._notes = dict(found.notes)
+            self._last = (goal, self._observed, self._others, asked[3]), found
             return found
+
+    def _returning(self, goal: Goal, found: Effective, now: float) -> dict[Place, float]:
+        """Who is on the way back: those that were, and those that were out and are in."""
+
+        def is_in(place: Place) -> bool:
+            note = found.notes.get(place)
+            return note is None or note.standing not in OUT
+
+        running = {
+            place: since
+            for place, since in self._observed.returning.items()
+            if since <= now < since + _ramp_s(goal, place) and is_in(place)
+        }
+        before = self._last[1].notes if self._last else {}
+        begun = {
+            place: now
+            for place, note in before.items()
+            if note.standing in OUT and is_in(place) and _ramp_s(goal, place)
+        }
+        return running | begun
 
     def keep(self) -> None:
         """Write verdicts and ramps down, where they have changed: a restarted worker must not give traffic to
@@ -126,6 +137,11 @@ class Aim:
                 "observations unreadable, all backends count as up path=%s reason=%s", self._path, error
             )
             return Observed()
+
+
+def _same(one: _Asked, other: _Asked) -> bool:
+    """The very same goal and observations, at an equal moment."""
+    return all(a is b for a, b in zip(one[:3], other[:3], strict=True)) and one[3] == other[3]
 
 
 def _ramp_s(goal: Goal, place: Place) -> int:

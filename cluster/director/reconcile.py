@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 PERIOD_S = 1.0
 MOST_CHANGES_TOLD = 200
 
+# Of a service that nothing touches; and a sorry server that nobody needs.
+_IN, _SPARE = Note(Standing.UP, 0), Note(Standing.SPARE, 0)
+
 Backends = dict[Place, Backend]
 
 
@@ -203,13 +206,12 @@ def _place_of(step: Step) -> Place | None:
 def _changes(before: Effective, after: Effective) -> Iterator[dict[str, Any]]:
     """What an operator would want to read later: who changed their standing, which profile holds, and which
     service has nobody left. Not each step of a ramp."""
-    for place, note in after.notes.items():
-        earlier = before.notes.get(place)
-        if _standing(earlier) != note.standing and (earlier or note.standing is Standing.SORRY):
-            yield _change(f"{place[1]} of {place[0]}", _standing(earlier), note)
-    for place in before.notes.keys() - after.notes.keys():
-        if before.notes[place].standing is Standing.SORRY:
-            yield _change(f"{place[1]} of {place[0]}", "sorry", Note(Standing.UP, 0, "a backend is back"))
+    for place in sorted(before.notes.keys() | after.notes.keys()):
+        there = before.notes.get(place), after.notes.get(place)
+        is_sorry = any(note and note.standing is Standing.SORRY for note in there)
+        earlier, note = (one or (_SPARE if is_sorry else _IN) for one in there)
+        if _word(earlier) != _word(note):
+            yield _change(f"{place[1]} of {place[0]}", earlier, note)
     if before.profile != after.profile:
         names = [one.profile.name if one.profile else "" for one in (before, after)]
         cause = f"profile {names[1]}" if names[1] else f"profile {names[0]} is over"
@@ -219,18 +221,14 @@ def _changes(before: Effective, after: Effective) -> Iterator[dict[str, Any]]:
         yield {"target": str(key), "before": "", "standing": "all down", "weight": 0, "cause": said}
 
 
-def _standing(note: Note | None) -> str:
-    return note.standing if note else ""
+def _word(note: Note) -> str:
+    """How it stands, for the log: whether anybody has checked what is in service is not told there."""
+    return Standing.UP if note.standing is Standing.UNCHECKED else note.standing
 
 
-def _change(target: str, before: str, note: Note) -> dict[str, Any]:
-    return {
-        "target": target,
-        "before": before,
-        "standing": str(note.standing),
-        "weight": note.weight,
-        "cause": note.cause,
-    }
+def _change(target: str, before: Note, note: Note) -> dict[str, Any]:
+    words = {"target": target, "before": str(_word(before)), "standing": str(_word(note))}
+    return words | {"weight": note.weight, "cause": note.cause}
 
 
 def _lost(before: Table, after: Table) -> Iterable[ServiceKey]:

@@ -78,7 +78,7 @@ def test_a_backend_that_is_down_gets_no_new_connections_and_comes_back(stage: St
     play.say(ONE, UP)
     assert play.weights == {"10.0.0.1:80": 4, "10.0.0.2:80": 4}
     name = f"10.0.0.1:80 of {SHOP.key}"
-    assert play.told == [(name, "unchecked", "down"), (name, "down", "up")]
+    assert play.told == [(name, "up", "down"), (name, "down", "up")]
 
 
 def test_a_backend_that_is_down_leaves_the_table_where_the_policy_says_so(stage: Stage) -> None:
@@ -164,6 +164,8 @@ def test_the_sorry_server_serves_while_nobody_else_does_and_all_down_is_told(sta
     assert play.weights == {"10.0.0.1:80": 0, "10.0.0.2:80": 0, "10.0.0.9:80": 1}
     play.say(ONE, UP)
     assert play.weights == {"10.0.0.1:80": 4, "10.0.0.2:80": 0}
+    told = [(before, after) for target, before, after in play.told if target.startswith("10.0.0.9")]
+    assert told == [("spare", "sorry"), ("sorry", "spare")]
 
 
 def test_nobody_left_is_loud(stage: Stage) -> None:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cluster.ipvs.state import Backend, Service, Table
+from cluster.ipvs.state import Backend, Service, ServiceKey, Table
 from cluster.ipvs.traffic.checks import Verdict
 from cluster.ipvs.traffic.observed import Observed
 from cluster.ipvs.traffic.paths import check_marks, path_services
@@ -23,7 +23,7 @@ _NO_POLICY: Final = Policy()
 
 class Standing(StrEnum):
     """How a backend stands. KEPT is down, but in service because too many are; CUT and REMOVED are not in the
-    table; SORRY serves because nobody else does."""
+    table; SORRY serves because nobody else does, and is SPARE otherwise."""
 
     UP = "up"
     UNCHECKED = "unchecked"
@@ -34,6 +34,7 @@ class Standing(StrEnum):
     DRAINING = "draining"
     CUT = "cut"
     SORRY = "sorry"
+    SPARE = "spare"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +49,72 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """`notes` has each backend of the operators' table, and the sorry servers that serve. `profile` is that
-    whose weights hold."""
+    """`notes` has each backend of the services that something touches now, and the sorry servers that serve;
+    `note` answers for all. `profile` is the one whose weights hold."""
 
     table: Table
     notes: Mapping[Place, Note] = field(default_factory=dict)
     profile: Profile | None = None
+    judged: Mapping[Place, Verdict] = field(default_factory=dict)
+
+    def note(self, service: ServiceKey, backend: Backend) -> Note:
+        """How this backend of the operators' table stands."""
+        place = service, backend.key
+        found = self.notes.get(place)
+        if found is not None:
+            return found
+        return Note(Standing.UP if place in self.judged else Standing.UNCHECKED, backend.weight)
 
 
 def effective(table: Table, traffic: Traffic, observed: Observed, *, now: float) -> Effective:
-    """`now` is Unix seconds by the director's clock. A service without policy, drain and profile comes back
-    as the very same object. Services for checks on the clients' way come on top."""
+    """`now` is Unix seconds by the director's clock. A service that nothing touches comes back as the very
+    same object and costs next to nothing. Services for checks on the clients' way come on top."""
     profile = profile_at(traffic.profiles, now)
     drains = [drain for drain in traffic.drains if drain.is_on(now)]
+    touched = _touched(table, traffic, drains, profile, observed)
     notes: dict[Place, Note] = {}
     services = [
         _service(
             service, traffic.policies.get(service.key, _NO_POLICY), drains, profile, observed, now, notes
         )
+        if service.key in touched
+        else service
         for service in table
     ]
     paths = path_services(table, check_marks(table, traffic))
-    return Effective(Table((*services, *paths)), notes, profile)
+    if not touched and not paths:
+        return Effective(table, notes, profile, observed.verdicts)
+    return Effective(Table((*services, *paths)), notes, profile, observed.verdicts)
+
+
+def moment(traffic: Traffic, now: float) -> tuple[object, ...]:
+    """All of `now` that matters to effective() while nobody is returning: equal moments, equal answers."""
+    drains = tuple((drain.id, drain.cuts(now)) for drain in traffic.drains if drain.is_on(now))
+    profile = profile_at(traffic.profiles, now)
+    return drains, profile.id if profile else None
+
+
+def _touched(
+    table: Table, traffic: Traffic, drains: list[Drain], profile: Profile | None, observed: Observed
+) -> set[ServiceKey]:
+    """The services in which something is not just as the operators' table says, or might not be."""
+    touched = {place[0] for place, verdict in observed.verdicts.items() if not verdict.is_up}
+    touched |= {place[0] for place in observed.loads}
+    touched |= {place[0] for place in observed.returning}
+    if profile:
+        touched |= {place[0] for place in profile.weights}
+    targets = [target for drain in drains for target in drain.targets]
+    touched |= {target.service for target in targets if target.service}
+    hosts = {target.address for target in targets if not target.service}
+    if hosts:
+        touched |= {
+            service.key for service in table if any(backend.address in hosts for backend in service.backends)
+        }
+    for key, policy in traffic.policies.items():
+        service = table.by_key.get(key)
+        if policy.sorry and service and not any(backend.weight for backend in service.backends):
+            touched.add(key)
+    return touched
 
 
 def profile_at(profiles: Iterable[Profile], now: float) -> Profile | None:

@@ -28,9 +28,14 @@ def check_marks(table: Table, traffic: Traffic) -> dict[Place, int]:
     go."""
     marks: dict[Place, int] = {}
     taken: set[int] = set()
-    for service in table:
-        policy = traffic.policies.get(service.key)
-        if policy is None:
+    through = {
+        key: policy
+        for key, policy in traffic.policies.items()
+        if any(check and check.through_service for check in (policy.check, *policy.overrides.values()))
+    }
+    for key in sorted(through):
+        policy, service = through[key], table.by_key.get(key)
+        if service is None:
             continue
         for backend in service.backends:
             check = policy.check_of(backend.key)
@@ -52,7 +57,7 @@ def can_be_checked_through(service: Service, backend: Backend) -> bool:
 def path_services(table: Table, marks: Mapping[Place, int]) -> list[Service]:
     """The services that the kernel needs for these marks."""
     paths = []
-    for service in table:
+    for service in table.only({key for key, _ in marks}) if marks else ():
         nowhere = "::" if service.key.family == 6 else "0.0.0.0"
         for backend in service.backends:
             if mark := marks.get((service.key, backend.key)):
