@@ -234,7 +234,8 @@ def _mutated(draw: st.DrawFn) -> Any:
             case 0:
                 del part[name]
             case 1 if isinstance(part, dict):
-                part[draw(_names)] = draw(_values)
+                # A copy: what is changed here must not be changed in the next example.
+                part[draw(_names)] = json.loads(json.dumps(draw(_values)))
             case 2:
                 other, its_name = draw(st.sampled_from(places))
                 part[name] = json.loads(json.dumps(other[its_name]))
