@@ -21,17 +21,18 @@ class Judge:
     _in_row: int = 0
     _is_up: bool = field(init=False)
     _changes: deque[float] = field(default_factory=deque)
-    _is_held: bool = False
+    _is_held: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self._is_up = self.known is None or self.known.is_up
-        if self.known is not None and self.known.is_flapping:
-            # Held before a restart: from now on it has to be steady for the whole window.
-            self._is_up, self._is_held = True, True
-            self._changes.append(self.known.since)
+        # Held before a restart: how it is now nobody knows, so it is down until `rise` successes.
+        self._is_held = self.known is not None and self.known.is_flapping and self.flap_changes > 0
 
     def take(self, is_up: bool, reason: str, *, now: float) -> Verdict | None:
         """The verdict after this result, where it is another one than before; else None."""
+        if self._is_held and not self._changes:
+            # What came before the restart is lost: it has to be steady for a whole window from now on.
+            self._changes.append(now)
         if is_up == self._is_up:
             self._in_row = 0
         else:
