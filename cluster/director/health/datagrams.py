@@ -46,7 +46,10 @@ async def check_udp(goal: Goal, check: Check) -> Tried:
 async def check_dns(goal: Goal, check: Check) -> Tried:
     """Ask for a name; an answer without an error, and among it what is wanted."""
     loop = asyncio.get_running_loop()
-    question = dns.message.make_query(check.query, check.record)
+    try:
+        question = dns.message.make_query(check.query, check.record)
+    except dns.exception.DNSException as error:
+        raise ValueError(str(error)) from error
     with open_socket(goal, socket.SOCK_DGRAM) as asked:
         asked.connect((goal.address, goal.port))
         asked.send(question.to_wire())

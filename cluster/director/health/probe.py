@@ -14,7 +14,7 @@ from pathlib import Path
 from cluster.director.health import Tried, Watched
 from cluster.director.health.datagrams import check_dns, check_ping, check_udp
 from cluster.director.health.scripts import check_script
-from cluster.director.health.sockets import Goal, Unreachable, goal_of
+from cluster.director.health.sockets import Goal, NotTried, Unreachable, goal_of
 from cluster.director.health.streams import (
     BadAnswer,
     check_http,
@@ -22,11 +22,15 @@ from cluster.director.health.streams import (
     check_tcp,
     check_tls,
     fetch,
+    printable,
 )
 from cluster.ipvs.traffic.checks import Check, CheckKind
 from cluster.ipvs.traffic.policy import LoadRule
 
 AGENT_DEADLINE_S = 2.0
+
+# What the director has run out of.
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
 
 _PROBES: dict[CheckKind, Callable[[Goal, Check], Awaitable[Tried]]] = {
     CheckKind.TCP: check_tcp,
@@ -41,7 +45,8 @@ _PROBES: dict[CheckKind, Callable[[Goal, Check], Awaitable[Tried]]] = {
 
 
 async def probe(one: Watched, check: Check, *, scripts: Path) -> Tried:
-    """Try the check once. Every failure of the backend is an answer, never an exception."""
+    """Try the check once. Every failure of the backend is an answer. NotTried where the director itself lacks
+    something."""
     began = time.perf_counter()
     try:
         goal = goal_of(one, check)
@@ -58,7 +63,12 @@ async def probe(one: Watched, check: Check, *, scripts: Path) -> Tried:
         said = getattr(error, "verify_message", "") or error.reason or "no handshake"
         tried = Tried(False, f"TLS: {said.lower().replace('_', ' ')}", 0.0)
     except OSError as error:
+        if error.errno in _OURS:
+            raise NotTried(os.strerror(error.errno).lower()) from error
         tried = Tried(False, _in_words(error), 0.0)
+    except ValueError as error:
+        # A name that no packet can carry, for instance.
+        tried = Tried(False, f"this check cannot be made: {printable(str(error))}", 0.0)
     return replace(tried, took_ms=(time.perf_counter() - began) * 1000)
 
 
@@ -70,7 +80,7 @@ async def ask_agent(one: Watched, rule: LoadRule) -> int | None:
         async with asyncio.timeout(min(AGENT_DEADLINE_S, rule.interval_s)):
             # By what it says, not by its status: one that wants to be drained may well answer 503.
             _, body = await fetch(goal_of(one, check), check)
-    except (TimeoutError, OSError, Unreachable, BadAnswer):
+    except (TimeoutError, OSError, ValueError, Unreachable, BadAnswer):
         return None
     return percent_in(body.decode("utf-8", "replace"))
 
@@ -98,8 +108,6 @@ def _in_words(error: OSError) -> str:
             return "no route to the backend"
         case errno.EPERM | errno.EACCES:
             return "the worker may not do this check (see docs/operating.md, Health checks)"
-        case errno.EMFILE | errno.ENFILE:
-            return "the director has too many open files"
         case None:
             return str(error)[:100] or type(error).__name__
         case number:

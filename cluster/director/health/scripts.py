@@ -24,6 +24,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 async def check_script(goal: Goal, check: Check, *, folder: Path) -> Tried:
     """Run it with address and port, then its arguments. It ends with 0 where the backend is up; its whole
     process group ends with the caller's deadline."""
+    if "/" in check.script or check.script in ("", ".", ".."):
+        return Tried(False, "a script is named without a path", 0.0)
     path = folder / check.script
     if problem := script_problem(path):
         return Tried(False, problem, 0.0)

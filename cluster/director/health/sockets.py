@@ -6,7 +6,7 @@ import socket
 from dataclasses import dataclass
 
 from cluster.director.health import Watched
-from cluster.ipvs.traffic.checks import Check
+from cluster.ipvs.traffic.checks import Check, CheckKind
 
 # asm-generic/socket.h; Python has no name for it.
 _SO_MARK = 36
@@ -14,6 +14,10 @@ _SO_MARK = 36
 
 class Unreachable(Exception):
     """There is nothing to connect to; the text is the reason, without a full stop."""
+
+
+class NotTried(Exception):
+    """The director itself lacked something, so that nothing is known of the backend; the text says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,13 @@ class Goal:
 def goal_of(one: Watched, check: Check) -> Goal:
     """Where this check of this backend goes. Unreachable where it can go nowhere."""
     port = check.port or one.backend.port or one.service.port
-    if not port:
+    if not port and check.kind not in (CheckKind.PING, CheckKind.SCRIPT):
         raise Unreachable("the check names no port, and neither does the backend")
     if not check.through_service:
         return Goal(check.address or one.backend.address, port)
+    if check.kind in (CheckKind.PING, CheckKind.SCRIPT):
+        # No kernel balances echoes, and a script's own sockets have no mark: both would be plain checks.
+        raise Unreachable(f"a {check.kind} check cannot go through the service")
     if not one.mark:
         raise Unreachable("only direct routing and tunnel can be checked through the service")
     # The reply comes from the service's address to this one, so it must not be the service's as well.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache
 
@@ -19,7 +21,8 @@ from cluster.ipvs.traffic.checks import Check, CheckKind, status_ranges
 LONGEST_HEAD = 32 * 1024
 MOST_TEXT = 200
 _PIECE = 16 * 1024
-# A pattern that takes longer is the pattern's fault; meanwhile every other check waits.
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
+# A pattern that takes longer is the pattern's fault; meanwhile other patterns wait.
 PATTERN_DEADLINE_S = 0.05
 # Close at once and without TIME_WAIT: thousands of checks a second would fill the connection table.
 _AT_ONCE = struct.pack("ii", 1, 0)
@@ -87,7 +90,7 @@ async def connect_tls(goal: Goal, check: Check) -> TlsStream:
     connected = await connect(goal)
     try:
         # Without a name there is no SNI; asyncio then wants an empty one.
-        name = check.server_name or check.host
+        name = check.server_name or _without_port(check.host)
         reader, writer = await asyncio.open_connection(
             sock=connected, ssl=_context(check.verify), server_hostname=name
         )
@@ -124,7 +127,10 @@ async def check_http(goal: Goal, check: Check) -> Tried:
         return Tried(False, f"HTTP status {status}", 0.0, said)
     if not (check.contains or check.pattern):
         return Tried(True, "", 0.0, said)
-    return _judged_body(body, check, said)
+    if not check.pattern:
+        return _judged_body(body, check, said)
+    # In a thread, and without the interpreter's lock: a slow pattern must delay no other check.
+    return await asyncio.get_running_loop().run_in_executor(_patterns(), _judged_body, body, check, said)
 
 
 async def fetch(goal: Goal, check: Check) -> tuple[int, bytes]:
@@ -134,6 +140,9 @@ async def fetch(goal: Goal, check: Check) -> tuple[int, bytes]:
     try:
         await stream.send(_request(goal, check))
         status, headers, rest = await _head(stream)
+        # What is said before the answer itself, such as 103 Early Hints; an endless row ends at the deadline.
+        while 100 <= status < 200 and status != 101:
+            status, headers, rest = await _head(stream, rest)
         if check.method == "HEAD" or status in (204, 304):
             return status, b""
         return status, await _body(stream, headers, rest, check.most_bytes)
@@ -160,6 +169,11 @@ class BadAnswer(Exception):
     """The backend answered something that is not the protocol; the text is the reason."""
 
 
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() else host
+
+
 @cache
 def _context(verify: bool) -> ssl.SSLContext:
     context = ssl.create_default_context()
@@ -167,6 +181,11 @@ def _context(verify: bool) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+@cache
+def _patterns() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "patterns")
 
 
 def _judged_certificate(stream: TlsStream, check: Check) -> Tried:
@@ -195,9 +214,9 @@ def _request(goal: Goal, check: Check) -> bytes:
     return "\r\n".join((*lines, "", "")).encode()
 
 
-async def _head(stream: Stream) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers by small name, and what of the body came with them."""
-    data = bytearray()
+async def _head(stream: Stream, begun: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+    """Status, headers by small name, and what of the body came with them. `begun` has come before."""
+    data = bytearray(begun)
     while (end := data.find(b"\r\n\r\n")) < 0:
         if len(data) > LONGEST_HEAD:
             raise BadAnswer("the header is too long")
@@ -219,10 +238,17 @@ async def _body(stream: Stream, headers: dict[str, str], data: bytes, most: int)
     if "chunked" in headers.get("transfer-encoding", "").lower():
         return await _chunks(stream, data, most)
     length = headers.get("content-length", "")
-    wanted = min(most, int(length)) if length.isascii() and length.isdigit() and len(length) < 16 else most
-    while len(data) < wanted and (piece := await stream.receive()):
-        data += piece
-    return data[:wanted]
+    is_said = length.isascii() and length.isdigit() and len(length) < 16
+    wanted = min(most, int(length)) if is_said else most
+    out = bytearray(data)
+    while len(out) < wanted:
+        piece = await stream.receive()
+        if not piece and is_said:
+            raise BadAnswer("the body is cut")
+        if not piece:
+            break
+        out += piece
+    return bytes(out[:wanted])
 
 
 async def _chunks(stream: Stream, data: bytes, most: int) -> bytes:
@@ -238,11 +264,12 @@ async def _chunks(stream: Stream, data: bytes, most: int) -> bytes:
         return found
 
     while len(out) < most:
-        try:
-            size = int((await line()).partition(b";")[0].strip() or b"x", 16)
-        except ValueError:
-            raise BadAnswer("a chunk of the body is malformed") from None
-        if size <= 0:
+        said = (await line()).partition(b";")[0].strip()
+        # int() alone would take -1, 1_0 and 0x1 as well.
+        if not _CHUNK_SIZE.fullmatch(said):
+            raise BadAnswer("a chunk of the body is malformed")
+        size = int(said, 16)
+        if not size:
             break
         while len(data) < min(size, most - len(out)):
             piece = await stream.receive()
@@ -265,7 +292,7 @@ def _judged_body(body: bytes, check: Check, said: str) -> Tried:
         return Tried(False, f"“{check.contains[:60]}” is not in the body", 0.0, shown)
     if check.pattern:
         try:
-            found = regex.search(check.pattern, text, timeout=PATTERN_DEADLINE_S)
+            found = regex.search(check.pattern, text, timeout=PATTERN_DEADLINE_S, concurrent=True)
         except TimeoutError:
             return Tried(False, "the pattern takes too long on this body", 0.0, shown)
         except regex.error as error:
