@@ -1,4 +1,4 @@
-"""The command line: `python -m lab up|down|status|exec|redis|worker`."""
+"""The command line: `python -m lab up|down|status|exec|redis|worker|real`."""
 
 import argparse
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab.door import LabError
 from lab.host import DEFAULT_DIRECTORY, attach, down, up
-from lab.layout import DIRECTORS, HUB, KINDS, NODES
+from lab.layout import DIRECTORS, HUB, KINDS, NODES, REALS
 
 ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
@@ -93,6 +93,11 @@ def _worker(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _real(arguments: argparse.Namespace) -> int:
+    attach(arguments.dir).real_server(arguments.action, arguments.node)
+    return 0
+
+
 def _said(pid: int | None) -> str:
     return "stopped" if pid is None else f"running, process {pid} in there"
 
@@ -128,6 +133,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("action", choices=("stop", "start"))
     command.add_argument("director", choices=DIRECTORS)
     command.set_defaults(run=_worker)
+
+    command = commands.add_parser(
+        "real", parents=[common], help="what befalls a real server, and its undoing"
+    )
+    command.add_argument("action", choices=("stop", "kill", "freeze", "unplug", "start", "thaw", "plug"))
+    command.add_argument("node", choices=REALS)
+    command.set_defaults(run=_real)
     return parser
 
 

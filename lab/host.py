@@ -140,6 +140,20 @@ class Lab:
         pid: int | None = ask(self._door, {"do": "worker", "action": "look", "director": director})["pid"]
         return pid
 
+    def real_server(self, action: str, node: str) -> float:
+        """Let something happen to a real server; when it began, by the room's monotonic clock.
+
+        `stop` lets its clients finish and returns when it has ended; `kill` and `freeze` do not ask it;
+        `unplug` takes its cable. `start`, `thaw` and `plug` undo them.
+        """
+        at: float = ask(self._door, {"do": "real", "action": action, "node": node})["at"]
+        return at
+
+    def real_pid(self, node: str) -> int | None:
+        """The server's process id inside the room."""
+        pid: int | None = ask(self._door, {"do": "real", "action": "look", "node": node})["pid"]
+        return pid
+
     def down(self) -> None:
         """End the lab; on return none of its processes, namespaces or mounts is left. Twice is fine."""
         if self.is_up:

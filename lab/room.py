@@ -6,7 +6,6 @@ The same program in both kinds of room; in a guest it starts from init.sh, on th
 import os
 import platform
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -17,12 +16,14 @@ from lab.layout import (
     AGENT_PORT,
     AGENT_SOCKET,
     DIRECTORS,
+    REALS,
     ROOM_ADDRESS,
     ROOM_STATE,
     RUN,
     USER_MODE_LINUX,
     Settings,
 )
+from lab.reals import Reals
 from lab.workers import Worker
 
 ENVIRONMENT = {
@@ -42,10 +43,11 @@ def main() -> None:
     topology.load_modules()
     clock.mark("modules loaded")
     topology.make_nodes()
-    servers = _start_servers(settings)
+    reals = Reals(settings, ENVIRONMENT)
     topology.wire_nodes(settings.kind)
     clock.mark("network built")
-    _wait_for(servers)
+    for node in REALS:
+        reals.start(node)
     clock.mark("real servers answer")
     workers: dict[str, Worker] = {}
     if settings.panel_public_key is not None:
@@ -53,7 +55,7 @@ def main() -> None:
         workers = {name: Worker(name, settings, ENVIRONMENT) for name in DIRECTORS}
         for worker in workers.values():
             worker.start()
-    handlers = _handlers(workers, clock)
+    handlers = _handlers(workers, reals, clock)
     agent.serve(_listener(settings.kind), handlers, ENVIRONMENT, settings.project)
 
 
@@ -68,7 +70,7 @@ class _Clock:
         print(f"room: {step} at {self.marks[step]} s", flush=True)
 
 
-def _handlers(workers: dict[str, Worker], clock: _Clock) -> dict[str, agent.Handler]:
+def _handlers(workers: dict[str, Worker], reals: Reals, clock: _Clock) -> dict[str, agent.Handler]:
     def hello(_: agent.Request) -> agent.Request:
         return {"kernel": platform.release(), "marks": clock.marks}
 
@@ -82,6 +84,10 @@ def _handlers(workers: dict[str, Worker], clock: _Clock) -> dict[str, agent.Hand
             workers[name].start()
         return {"pid": workers[name].pid}
 
+    def real(request: agent.Request) -> agent.Request:
+        at = reals.do(request["action"], request["node"])
+        return {"at": at, "pid": reals.pid(request["node"])}
+
     def rest(_: agent.Request) -> agent.Request:
         """Before the power goes: a guest keeps what it wrote in its own memory for up to half a minute."""
         stopping = [threading.Thread(target=kept.stop) for kept in workers.values()]
@@ -92,24 +98,7 @@ def _handlers(workers: dict[str, Worker], clock: _Clock) -> dict[str, agent.Hand
         os.sync()
         return {}
 
-    return {"hello": hello, "worker": worker, "rest": rest}
-
-
-def _start_servers(settings: Settings) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [settings.python, "-S", "-m", "lab.servers"],
-        cwd=settings.project,
-        env=ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def _wait_for(servers: subprocess.Popen[str]) -> None:
-    assert servers.stdout
-    if servers.stdout.readline() != "ready\n":
-        raise SystemExit("The real servers did not start; the lines above say why.")
+    return {"hello": hello, "worker": worker, "real": real, "rest": rest}
 
 
 def _listener(kind: str) -> socket.socket:
