@@ -1,4 +1,4 @@
-"""Checks that meet what is odd: names and paths that cannot be, answers cut or twisted, a director in need."""
+"""Checks that meet what is odd: names and paths that cannot be, answers cut or twisted, needy directors."""
 
 from __future__ import annotations
 
