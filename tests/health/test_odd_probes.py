@@ -1,4 +1,4 @@
-"""Checks that meet what is odd: names and paths that cannot be, answers cut or twisted, needy directors."""
+"""Checks that meet what is odd: names and paths that cannot be, answers cut, a director in need."""
 
 from __future__ import annotations
 

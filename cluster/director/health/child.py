@@ -10,7 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import cluster
@@ -21,6 +23,7 @@ from cluster.ipvs.traffic.policy import Place
 log = logging.getLogger(__name__)
 
 ENDS_WITHIN_S = 5.0
+_THE_END = b""
 # A process that dies at once must not be started in a circle.
 _PAUSES_S = (0.1, 1.0, 5.0, 15.0)
 _LIVED_WELL_S = 60.0
@@ -35,7 +38,7 @@ class CheckingProcess:
         self._scripts = scripts
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._backends: Sequence[Watched] = ()
         self._known: dict[Place, Verdict] = {}
@@ -43,6 +46,8 @@ class CheckingProcess:
         self._verdicts: dict[Place, Verdict] = {}
         self._loads: dict[Place, int] = {}
         self._pace = Pace()
+        # Lines on their way: a process that does not read must not hold up who speaks to it.
+        self._lines: SimpleQueue[tuple[subprocess.Popen[bytes], bytes]] = SimpleQueue()
         self._tries: dict[int, tuple[threading.Event, list[Tried]]] = {}
         self._next_try = 0
         self.wake = threading.Event()
@@ -89,19 +94,23 @@ class CheckingProcess:
             process, self._process = self._process, None
         if process is None:
             return
-        if process.stdin:
-            process.stdin.close()
+        # The writer closes its input, which ends it, after what is still on its way.
+        self._lines.put((process, _THE_END))
         try:
             process.wait(ENDS_WITHIN_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        for thread in self._threads:
+            thread.join(ENDS_WITHIN_S)
 
     def _ensure_started(self) -> None:
         if self._process is None and not self._stopping.is_set():
             self._start()
-            self._thread = threading.Thread(target=self._listen, name="checks", daemon=True)
-            self._thread.start()
+            for work in (self._listen, self._write):
+                thread = threading.Thread(target=work, name="checks", daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     def _start(self) -> None:
         root = Path(cluster.__file__).parents[1]
@@ -121,19 +130,51 @@ class CheckingProcess:
             process = self._process
             if process is None or process.stdout is None:
                 return
-            for said in process.stdout:
-                self._take(json.loads(said))
+            with process.stdout as output:
+                for said in output:
+                    # One that is killed may leave half a line.
+                    if said.endswith(b"\n"):
+                        self._take(json.loads(said))
             if self._stopping.is_set():
                 return
             process.wait()
+            if process.stdin:
+                with suppress(OSError):
+                    process.stdin.close()
             if time.monotonic() - began > _LIVED_WELL_S:
                 pauses = iter(_PAUSES_S)
             log.error("checking process ended status=%s", process.returncode)
-            self._stopping.wait(next(pauses, _PAUSES_S[-1]))
-            with self._lock:
-                if not self._stopping.is_set():
+            while not self._stopping.wait(next(pauses, _PAUSES_S[-1])) and not self._start_again():
+                pass
+
+    def _start_again(self) -> bool:
+        with self._lock:
+            if not self._stopping.is_set():
+                try:
                     self._start()
-                    self._send_list()
+                except OSError as error:
+                    log.error("checking process not started reason=%s", error)
+                    return False
+                self._send_list()
+        return True
+
+    def _write(self) -> None:
+        """Hand on the lines, each to the process it was meant for."""
+        while True:
+            process, said = self._lines.get()
+            assert process.stdin is not None
+            try:
+                if said:
+                    process.stdin.write(said)
+                    process.stdin.flush()
+                else:
+                    process.stdin.close()
+                    return
+            except (OSError, ValueError) as error:
+                # It has ended: the listener starts another one and sends the list again.
+                log.warning("checking process not reached reason=%s", error)
+                if not said:
+                    return
 
     def _take(self, said: dict[str, Any]) -> None:
         with self._lock:
@@ -159,12 +200,5 @@ class CheckingProcess:
         self._send({"list": self._list, "watch": rows})
 
     def _send(self, value: dict[str, Any]) -> None:
-        process = self._process
-        if process is None or process.stdin is None:
-            return
-        try:
-            process.stdin.write(lines.line(value))
-            process.stdin.flush()
-        except OSError as error:
-            # It has just ended: the listener starts another one and sends the list again.
-            log.warning("checking process not reached reason=%s", error)
+        if self._process is not None:
+            self._lines.put((self._process, lines.line(value)))

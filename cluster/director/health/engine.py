@@ -9,11 +9,12 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cluster.director.health import Pace, Tried, Watched
 from cluster.director.health.probe import ask_agent, probe
+from cluster.director.health.sockets import NotTried
 from cluster.ipvs.traffic.checks import Check, Verdict
 from cluster.ipvs.traffic.policy import LoadRule, Place
 from cluster.ipvs.traffic.verdicts import Judge
@@ -24,6 +25,10 @@ log = logging.getLogger(__name__)
 _JITTER = 0.1
 # A check that begins later than this share of its interval after it was due is late.
 LATE_SHARE = 0.1
+
+# A script takes a pipe, and what starts it a few more for a moment.
+_FILES_A_CHECK = 2
+_OTHER_FILES = 32
 
 SayVerdict = Callable[[Place, Verdict], None]
 SayLoad = Callable[[Place, int], None]
@@ -50,6 +55,7 @@ class Engine:
         self._say_verdict = say_verdict
         self._say_load = say_load
         self._courses: dict[Place, _Course] = {}
+        self._sockets = asyncio.Semaphore(_most_at_once())
         self._checks = self._late = 0
         self._measured = time.monotonic(), time.process_time()
 
@@ -58,7 +64,7 @@ class Engine:
         before, self._courses = self._courses, {}
         for one in backends:
             kept = before.pop(one.place, None)
-            if kept is not None and kept.one == one:
+            if kept is not None and _checks_alike(kept.one, one):
                 self._courses[one.place] = kept
                 if kept.judge and kept.judge.known:
                     self._say_verdict(one.place, kept.judge.known)
@@ -72,8 +78,7 @@ class Engine:
             gone.end()
 
     async def try_now(self, backends: Sequence[Watched]) -> list[Tried]:
-        tries = (probe(one, one.check, scripts=self._scripts) for one in backends if one.check)
-        return list(await asyncio.gather(*tries))
+        return list(await asyncio.gather(*(self._try(one) for one in backends)))
 
     def pace(self) -> Pace:
         """Since it was asked for last."""
@@ -92,6 +97,22 @@ class Engine:
         for course in self._courses.values():
             course.end()
         self._courses = {}
+
+    async def _try(self, one: Watched) -> Tried:
+        if one.check is None:
+            return Tried(False, "this backend has no check", 0.0)
+        try:
+            return await self._probe(one, one.check)
+        except NotTried as lack:
+            return Tried(False, f"not tried: the director has {lack}", 0.0)
+        except Exception:
+            # The answers about the others must come all the same.
+            log.exception("try broke backend=%s check=%s", one.backend.key, one.check)
+            return Tried(False, "not tried: the check broke, see the director's log", 0.0)
+
+    async def _probe(self, one: Watched, check: Check) -> Tried:
+        async with self._sockets:
+            return await probe(one, check, scripts=self._scripts)
 
     def _begin(self, one: Watched, known: Verdict | None) -> _Course:
         judge = None
@@ -115,14 +136,18 @@ class Engine:
                 self._late += 1
             pause = check.interval_s
             try:
-                tried = await probe(one, check, scripts=self._scripts)
+                tried = await self._probe(one, check)
+            except NotTried as lack:
+                log.error("check not tried backend=%s reason=%s", one.backend.key, lack)
             except Exception:
                 # A mistake of ours says nothing of the backend, and must not end its checks.
                 log.exception("check broke backend=%s check=%s", one.backend.key, check)
             else:
                 if verdict := judge.take(tried.is_up, tried.reason, now=time.time()):
                     self._say_verdict(one.place, verdict)
-                pause = check.retry_s if check.retry_s and not tried.is_up else pause
+                if check.retry_s and not tried.is_up:
+                    # The pause is one between two tries, however long the failed one took.
+                    due, pause = loop.time(), check.retry_s
             # One that hung goes on from now: two of a backend at once would help nobody.
             due = max(due + pause * random.uniform(1 - _JITTER, 1 + _JITTER), loop.time())
 
@@ -130,11 +155,29 @@ class Engine:
         before: int | None = None
         await asyncio.sleep(random.uniform(0, min(rule.interval_s, 2.0)))
         while True:
-            percent = await ask_agent(one, rule)
+            percent = None
+            try:
+                async with self._sockets:
+                    percent = await ask_agent(one, rule)
+            except Exception:
+                log.exception("agent broke backend=%s", one.backend.key)
             # An agent that says nothing changes nothing: the check judges whether the backend lives.
             if percent is not None and percent != before:
                 self._say_load(one.place, before := percent)
             await asyncio.sleep(rule.interval_s * random.uniform(1 - _JITTER, 1 + _JITTER))
+
+
+def _checks_alike(one: Watched, other: Watched) -> bool:
+    """Whether a check of the one is a check of the other: weights and thresholds mean nothing to it, and
+    change often."""
+    plain = replace(
+        other.backend, weight=one.backend.weight, upper=one.backend.upper, lower=one.backend.lower
+    )
+    return one == replace(other, backend=plain)
+
+
+def _most_at_once() -> int:
+    return max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _FILES_A_CHECK - _OTHER_FILES)
 
 
 def raise_open_files() -> None:
