@@ -17,6 +17,7 @@ from cluster.director.health import Checker
 from cluster.director.journal import Goal, Journal, JournalError, Record
 from cluster.director.kernel import Kernel, KernelError
 from cluster.director.lock import Locked, locked
+from cluster.director.probing import probe
 from cluster.director.reports import Reporter
 from cluster.ipvs.formats.document import from_document
 from cluster.ipvs.state import ServiceKey, Table
@@ -148,6 +149,9 @@ def _untimely(order: Order, director: Director) -> Result | None:
 
 def _in_turn(order: Order, director: Director) -> Result:
     try:
+        if order.operation is Operation.PROBE:
+            # It touches neither kernel nor journal, so it neither waits for others nor holds them up here.
+            return probe(order.payload, director.checker, director.journal.read(), director=director.name)
         with locked(director.config.state_dir / "lock", within_s=director.lock_deadline_s):
             before = director.journal.read()
             if refusal := _fenced(order, before, director.name):

@@ -56,6 +56,8 @@ class Result:
     table: Table | None = None
     counted: Open = field(default_factory=dict)
     sysctls: Sysctls = field(default_factory=dict)
+    # Of a try of a check: what each backend answered, as the report says it; None for other orders.
+    tried: tuple[dict[str, Any], ...] | None = None
 
     def steps(self) -> list[dict[str, str]]:
         """The steps for people. Of very many, those that went wrong come first and the rest is cut."""
@@ -146,6 +148,8 @@ def to_payload(result: Result, facts: dict[str, Any]) -> dict[str, Any]:
     if result.table is not None:
         payload["table"] = to_document(result.table)
         payload["owned"] = [key_to_document(service.key) for service in result.table]
+    if result.tried is not None:
+        payload["answers"] = list(result.tried)
     return payload
 
 

@@ -20,6 +20,7 @@ from cluster.wire.messages import Frame, Outcome, Report
 # A director tells 500 steps at most; of more the rest is cut.
 MOST_STEPS = 500
 MOST_CHANGES = 200
+MOST_ANSWERS = 200
 LONGEST_TEXT = 2000
 MOST_SYSCTLS = 200
 LARGEST_COUNT = 2**31 - 1
@@ -45,9 +46,20 @@ class StepTold:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerTold:
+    """What one try of a check came to at one backend: whether it is up, why, and what it answered."""
+
+    target: str
+    up: bool
+    reason: str
+    took_ms: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The payload of a FINISHED report. `table` and `facts` are None where the report has none; `owned` are
-    services of the table."""
+    services of the table; `answers` are those to a try of a check."""
 
     outcome: Outcome
     text: str
@@ -59,6 +71,7 @@ class Finished:
     facts: dict[str, Any] | None = None
     table: Table | None = None
     owned: tuple[ServiceKey, ...] = ()
+    answers: tuple[AnswerTold, ...] = ()
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> Self:
@@ -79,15 +92,20 @@ class Finished:
                     key_from_document(key, f"owned[{index}]")
                     for index, key in enumerate(_list(payload, "owned"))
                 ),
+                tuple(
+                    _answer(answer, f"answers[{index}].")
+                    for index, answer in enumerate(_list(payload, "answers")[:MOST_ANSWERS])
+                ),
             )
         except ValueError as error:
             raise Refused(str(error)) from None
 
     def told(self) -> dict[str, Any]:
         """What a run keeps of it: all that is for people."""
-        told = {"outcome": str(self.outcome), "text": self.text, "remedy": self.remedy, "detail": self.detail}
-        steps = [asdict(step) for step in self.steps]
-        return told | {"bug": self.bug, "planned": self.planned, "steps": steps}
+        words = {"text": self.text, "remedy": self.remedy, "detail": self.detail}
+        told: dict[str, Any] = {"outcome": str(self.outcome)} | words
+        told |= {"bug": self.bug, "planned": self.planned, "steps": [asdict(step) for step in self.steps]}
+        return told | ({"answers": [asdict(answer) for answer in self.answers]} if self.answers else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +212,18 @@ def _step(value: object, index: int) -> StepTold:
     return StepTold(**told, impact=_text(value, "impact", place=place, default=""))
 
 
+def _answer(value: object, place: str) -> AnswerTold:
+    if not isinstance(value, dict):
+        raise ValueError(f"{place[:-1]} is not an object.")
+    took_ms = value.get("took_ms")
+    # NaN is in no interval.
+    if not isinstance(took_ms, int | float) or isinstance(took_ms, bool) or not 0 <= took_ms <= LARGEST_COUNT:
+        raise ValueError(f"{place}took_ms is not a number of milliseconds.")
+    up = _claim(value, "up", place=place)
+    words = {name: _text(value, name, place=place, default="") for name in ("target", "reason", "text")}
+    return AnswerTold(up=up, took_ms=float(took_ms), **words)
+
+
 def _change(value: object, place: str) -> Change:
     if not isinstance(value, dict):
         raise ValueError(f"{place[:-1]} is not an object.")
@@ -211,10 +241,10 @@ def _text(said: Mapping[str, Any], name: str, *, place: str = "", default: str |
     return storable(value, LONGEST_TEXT)
 
 
-def _claim(said: Mapping[str, Any], name: str) -> bool:
+def _claim(said: Mapping[str, Any], name: str, *, place: str = "") -> bool:
     value = said.get(name, False)
     if not isinstance(value, bool):
-        raise ValueError(f"{name} is neither true nor false.")
+        raise ValueError(f"{place}{name} is neither true nor false.")
     return value
 
 
