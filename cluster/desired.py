@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +11,7 @@ from django.db.models import prefetch_related_objects
 
 from cluster import models
 from cluster.ipvs import state
+from cluster.ipvs.formats.document import canonical_json, fingerprint
 from cluster.ipvs.traffic import document as traffic_document
 from cluster.ipvs.traffic.policy import Drain, Policy, Profile, Traffic
 from cluster.models import Backend, Cluster, VirtualService
@@ -26,12 +29,27 @@ def draft_table(cluster: Cluster) -> state.Table:
 
 def draft_traffic(cluster: Cluster) -> Traffic:
     """What the draft says of failures, and which drains and profiles there are now."""
+    return with_operations(Traffic(draft_policies(cluster)), cluster)
+
+
+def draft_policies(cluster: Cluster) -> dict[state.ServiceKey, Policy]:
+    """The policies that the draft says now, without those that say nothing."""
     prefetch_related_objects([cluster], "services__backends")
     policies = {}
     for service in cluster.services.all():
         if (policy := policy_value(service)) != Policy():
             policies[service_value(service, with_backends=False).key] = policy
-    return with_operations(Traffic(policies), cluster)
+    return policies
+
+
+def draft_print(table: state.Table, policies: Mapping[state.ServiceKey, Policy]) -> str:
+    """What tells one draft from another: the table's fingerprint, and that of the policies where there are
+    any. Drains and profiles are no part of a draft."""
+    said = traffic_document.policies_to_document(policies)
+    if not said:
+        return fingerprint(table)
+    both = canonical_json({"table": fingerprint(table), "policies": said})
+    return hashlib.sha256(both).hexdigest()
 
 
 def with_operations(traffic: Traffic, cluster: Cluster) -> Traffic:

@@ -8,6 +8,7 @@ from django.db.models import OuterRef, QuerySet, Subquery
 
 from cluster import desired, live
 from cluster.ipvs.formats.document import fingerprint
+from cluster.ipvs.traffic.document import policies_to_document
 from cluster.models import Cluster, Director, Job, Revision, Run
 from cluster.review import has_drifted
 
@@ -116,8 +117,11 @@ def _wanted(directors: list[Director]) -> dict[int, tuple[int, str]]:
 
 
 def _state(cluster: Cluster, newest: Revision | None, states: dict[int, DirectorState]) -> ClusterState:
-    table = desired.draft_table(cluster)
-    ahead = fingerprint(table) != newest.fingerprint if newest else bool(len(table))
+    table, policies = desired.draft_table(cluster), desired.draft_policies(cluster)
+    ahead = bool(len(table))
+    if newest:
+        said = policies_to_document(policies)
+        ahead = fingerprint(table) != newest.fingerprint or said != newest.traffic.get("policies", [])
     return ClusterState(
         cluster,
         newest,

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 
 from cluster import desired, live
 from cluster.ipvs import tuning
-from cluster.ipvs.formats.document import fingerprint, from_document, key_from_document
+from cluster.ipvs.formats.document import from_document, key_from_document
 from cluster.ipvs.formats.ipvsadm import command
 from cluster.ipvs.impact import impact
 from cluster.ipvs.lint import table_warnings
 from cluster.ipvs.plan import plan
 from cluster.ipvs.rules import table_problems
 from cluster.ipvs.state import ServiceKey, Table
+from cluster.ipvs.traffic.document import from_document as traffic_from_document
+from cluster.ipvs.traffic.policy import Policy, Traffic
+from cluster.ipvs.traffic.rules import traffic_problems, traffic_warnings
+from cluster.ipvs.traffic.words import policy_changes
 from cluster.models import Cluster, Director
 
 
@@ -55,31 +59,61 @@ class DirectorReview:
 
 
 @dataclass(frozen=True)
+class PolicyReview:
+    """What Apply changes in how one service treats its backends: name, before and after of each thing."""
+
+    service: str
+    rows: list[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
 class Review:
-    """The draft's fingerprint, the rules it breaks, what it says that is rarely meant, the virtual addresses
-    that no director has, and a part for each director."""
+    """The draft's print, the rules it breaks, what it says that is rarely meant, the policies that differ
+    from those of the newest revision, the virtual addresses that no director has, and a part for each
+    director."""
 
     fingerprint: str
     problems: list[str]
     warnings: list[tuple[str, str]]
+    policies: list[PolicyReview]
     homeless: list[str]
     directors: list[DirectorReview]
 
     @property
     def changes_anything(self) -> bool:
-        return any(
+        return bool(self.policies) or any(
             part.steps or part.conflicts or part.adopted or part.has_drifted for part in self.directors
         )
 
 
 def review(cluster: Cluster) -> Review:
     """Read the draft and the newest frames; no side effects."""
-    table = desired.draft_table(cluster)
+    table, traffic = desired.draft_table(cluster), Traffic(desired.draft_policies(cluster))
     answers = live.read(cluster.directors.all())
-    problems = [f"{key}: {problem.text}" for key, problem in table_problems(table)]
+    found = [*table_problems(table), *traffic_problems(table, traffic)]
+    problems = [f"{key}: {problem.text}" for key, problem in found]
     parts = [_part(one, table, redis_is_up=answers.redis_is_up) for one in answers.directors]
-    warnings = [(str(key), problem.text) for key, problem in table_warnings(table)]
-    return Review(fingerprint(table), problems, warnings, _homeless(table, answers.directors), parts)
+    doubts = [*table_warnings(table), *traffic_warnings(table, traffic)]
+    return Review(
+        desired.draft_print(table, traffic.policies),
+        problems,
+        [(str(key), problem.text) for key, problem in doubts],
+        _changed_policies(cluster, traffic),
+        _homeless(table, answers.directors),
+        parts,
+    )
+
+
+def _changed_policies(cluster: Cluster, traffic: Traffic) -> list[PolicyReview]:
+    """Of all services that are in the draft or were in the newest revision."""
+    newest = cluster.revisions.only("traffic").first()
+    before = traffic_from_document(newest.traffic).policies if newest and newest.traffic else {}
+    changed = []
+    for key in sorted({*before, *traffic.policies}):
+        rows = policy_changes(before.get(key, Policy()), traffic.policies.get(key, Policy()))
+        if rows:
+            changed.append(PolicyReview(str(key), rows))
+    return changed
 
 
 def reported_table(director: Director) -> Table:

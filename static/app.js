@@ -234,6 +234,7 @@
     const el = event.target;
     if (el.matches("[data-poll-interval]")) { store.set("lvs-poll-interval", el.value); showPollState(); tickAges(); }
     else if (el.matches("[data-keys-on]")) store.set("lvs-keys", el.checked ? "on" : "off");
+    else if (el.matches("[data-choice-of-parts]")) showChosenParts();
     else if (el.matches("[data-submit-on-change]")) el.form?.requestSubmit();
     else if (el.matches("[data-check-all]")) {
       all(`input[type=checkbox][name="${el.dataset.checkAll}"]`, el.form || document).forEach((box) => { if (!box.disabled) box.checked = el.checked; });
@@ -271,8 +272,20 @@
     }
   });
 
+  /* ── Parts of a form that belong to some choices alone: the others are hidden, and keep what was typed ── */
+  function showChosenParts() {
+    const choice = document.querySelector("[data-choice-of-parts]");
+    if (!choice) return;
+    for (const el of all("[data-for-choices]")) {
+      const isChosen = el.dataset.forChoices.split(" ").includes(choice.value);
+      el.hidden = !isChosen && !el.querySelector(".has-error");
+      if (isChosen && el.matches("details")) el.open = true;
+    }
+  }
+
   /* After load and after each swap. */
   function prepare() {
+    showChosenParts();
     all("[data-confirm-name]").forEach(checkConfirm);
     all("[data-keys-on]").forEach((el) => { el.checked = store.get("lvs-keys") !== "off"; });
     showPollState();

@@ -13,6 +13,7 @@ from cluster.ipvs.formats.document import fingerprint, to_document
 from cluster.ipvs.rules import Problem, table_problems
 from cluster.ipvs.traffic import document as traffic_document
 from cluster.ipvs.traffic.policy import Traffic
+from cluster.ipvs.traffic.rules import traffic_problems
 from cluster.models import Cluster, Director, Job, Revision, Run
 
 # What a revision says that has no traffic document of its own.
@@ -23,22 +24,22 @@ _NO_TRAFFIC = traffic_document.to_document(Traffic())
 def apply(cluster: Cluster, *, seen: str, reason: str, by: Actor) -> Job:
     """Make a revision of the draft and queue it for every director of the cluster.
 
-    `seen` is the fingerprint of the draft that the operator reviewed; Rejected where the draft is another
-    one now, where it breaks a rule, and where there is no director."""
+    `seen` is the print of the draft that the operator reviewed, policies included; Rejected where
+    the draft is another one now, where it breaks a rule, and where there is no director."""
     # Two applies at once take turns, so that revisions are numbered without gaps.
     cluster = lock_cluster(cluster)
-    table = desired.draft_table(cluster)
-    if fingerprint(table) != seen:
+    table, traffic = desired.draft_table(cluster), desired.draft_traffic(cluster)
+    if desired.draft_print(table, traffic.policies) != seen:
         text = "The draft has changed since you opened this review. Look at it again before you apply."
         raise Rejected(Problem("", text))
-    if problems := table_problems(table):
+    if problems := [*table_problems(table), *traffic_problems(table, traffic)]:
         raise Rejected(*(Problem("", f"{key}: {problem.text}") for key, problem in problems))
     directors = list(cluster.directors.all())
     if not directors:
         raise Rejected(Problem("", f"{cluster} has no director yet. Add one first."))
     content = {
         "table": to_document(table),
-        "traffic": traffic_document.to_document(desired.draft_traffic(cluster)),
+        "traffic": traffic_document.to_document(traffic),
         "fingerprint": fingerprint(table),
     }
     revision = _revision_of(cluster, content, reason=reason, by=by)

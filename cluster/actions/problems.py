@@ -57,6 +57,8 @@ def save_if_unchanged(row: Any, *, seen_version: int, names: Sequence[str], by: 
     if not type(row).objects.filter(pk=row.pk, version=seen_version).update(**written):
         now = type(row).objects.filter(pk=row.pk).first()
         who = f"{now.changed_by or 'Somebody'} has changed it" if now else "Somebody has removed it"
-        state = ", ".join(f"{name} {getattr(now, name)}" for name in names) if now else ""
-        text = f"{who} since you opened this form. " + (f"It now says: {state}. " if now else "")
+        # Documents are for the page to show, not for a sentence.
+        shown = {name: getattr(now, name) for name in names} if now else {}
+        state = ", ".join(f"{name} {it}" for name, it in shown.items() if not isinstance(it, dict))
+        text = f"{who} since you opened this form. " + (f"It now says: {state}. " if state else "")
         raise Rejected(Problem("", text + "Nothing was saved; open it again and repeat your change."))

@@ -12,6 +12,8 @@ from cluster.forms import ApplyForm, ClusterForm, ConfirmForm
 from cluster.http import OperatorRequest, actor, poll
 from cluster.ipvs.formats.document import from_document
 from cluster.ipvs.formats.ipvsadm import save
+from cluster.ipvs.traffic.document import from_document as traffic_from_document
+from cluster.ipvs.traffic.words import policy_words
 from cluster.overview import cluster_state, cluster_states
 from cluster.review import review
 
@@ -130,5 +132,11 @@ def revision_list(request: OperatorRequest, pk: int) -> HttpResponse:
 def revision_detail(request: OperatorRequest, pk: int, number: int) -> HttpResponse:
     revision = access.get_revision(request, pk, number)
     lines = save(from_document(revision.table))
-    context = {"cluster": revision.cluster, "revision": revision, "lines": "\n".join(lines)}
+    policies = traffic_from_document(revision.traffic).policies if revision.traffic else {}
+    context = {
+        "cluster": revision.cluster,
+        "revision": revision,
+        "lines": "\n".join(lines),
+        "policies": [(str(key), policy_words(policy)) for key, policy in policies.items()],
+    }
     return render(request, "cluster/revision_detail.html", context)

@@ -29,7 +29,7 @@ def job_list(request: OperatorRequest) -> HttpResponse:
 @require_GET
 def job_detail(request: OperatorRequest, pk: int) -> HttpResponse:
     job = access.get_job(request, pk, needs="view")
-    return render(request, "cluster/job_detail.html", _context(request, job))
+    return render(request, "cluster/job_detail.html", job_context(request, job))
 
 
 @poll
@@ -37,7 +37,7 @@ def job_detail(request: OperatorRequest, pk: int) -> HttpResponse:
 def job_live(request: OperatorRequest, pk: int) -> HttpResponse:
     """204 while nothing has changed; 286, which ends the polling, when every run is over."""
     job = access.get_job(request, pk, needs="view")
-    context = _context(request, job)
+    context = job_context(request, job)
     if context["is_over"]:
         response = render(request, "cluster/_job_runs.html", context)
         return HttpResponseStopPolling(response.content)
@@ -57,11 +57,20 @@ def job_again(request: OperatorRequest, pk: int) -> HttpResponse:
         return redirect("job-detail", job.pk)
 
 
-def _context(request: OperatorRequest, job: Job) -> dict[str, object]:
+def job_context(request: OperatorRequest, job: Job) -> dict[str, object]:
     runs = list(job.runs.select_related("director"))
     answers = live.read([run.director for run in runs if run.director])
     there = {one.director.pk for one in answers.directors if not one.is_stale}
-    shown = [{"run": run, "status": _shown_status(run, there, answers.redis_is_up)} for run in runs]
+    # A try verifies nothing.
+    labels = {str(Run.Status.APPLIED): "answered"} if job.kind == Job.Kind.PROBE else {}
+    shown = [
+        {
+            "run": run,
+            "status": (status := _shown_status(run, there, answers.redis_is_up)),
+            "label": labels.get(status, ""),
+        }
+        for run in runs
+    ]
     return {
         "job": job,
         "cluster": job.cluster,

@@ -6,11 +6,14 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
-from cluster import access
+from cluster import access, desired
 from cluster.actions import services
 from cluster.actions.problems import Rejected
 from cluster.forms import ConfirmForm, ServiceForm
 from cluster.http import OperatorRequest, actor, search_text
+from cluster.ipvs.traffic.policy import Policy
+from cluster.ipvs.traffic.rules import policy_warnings
+from cluster.ipvs.traffic.words import policy_words
 from cluster.models import VirtualService
 from cluster.views.live import live_context
 
@@ -52,10 +55,21 @@ def service_detail(request: OperatorRequest, pk: int) -> HttpResponse:
         "service": service,
         "cluster": service.cluster,
         "backends": service.backends.all(),
+        **_health_context(service),
         "may_operate": access.may(request.user, "operate", service.cluster),
         **live_context(service.cluster, service=service),
     }
     return render(request, "cluster/service_detail.html", context)
+
+
+def _health_context(service: VirtualService) -> dict[str, object]:
+    policy = desired.policy_value(service)
+    doubts = policy_warnings(policy, desired.service_value(service))
+    return {
+        "policy": policy if policy != Policy() else None,
+        "policy_words": policy_words(policy),
+        "policy_warnings": [problem.text for problem in doubts],
+    }
 
 
 @require_http_methods(["GET", "POST"])

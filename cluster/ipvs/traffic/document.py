@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from cluster.ipvs.formats.document import (
     key_from_document,
     key_to_document,
 )
-from cluster.ipvs.state import BackendKey, canonical_address
+from cluster.ipvs.state import BackendKey, ServiceKey, canonical_address
 from cluster.ipvs.traffic.checks import Check, CheckKind
 from cluster.ipvs.traffic.policy import (
     Drain,
@@ -32,6 +32,9 @@ VERSION = 1
 LONGEST_TEXT = 1000
 LARGEST_NUMBER = 4e10
 MOST_ENTRIES = 200_000
+# What the documents of this version may say; another version may know more.
+POLICY_NAMES = frozenset(f.name for f in fields(Policy))
+CHECK_NAMES = frozenset(f.name for f in fields(Check))
 
 _Flat = TypeVar("_Flat", Check, LoadRule, Hours)
 _ENUMS: dict[str, type[StrEnum]] = {"CheckKind": CheckKind, "LoadSource": LoadSource}
@@ -42,10 +45,7 @@ def to_document(traffic: Traffic) -> dict[str, Any]:
     voters = [{"director": name, "public_key": key} for name, key in sorted(traffic.voters.items())]
     return {
         "version": VERSION,
-        "policies": [
-            {"service": key_to_document(key)} | policy_to_document(policy)
-            for key, policy in sorted(traffic.policies.items(), key=lambda item: item[0])
-        ],
+        "policies": policies_to_document(traffic.policies),
         "drains": [_drain_out(drain) for drain in traffic.drains],
         "profiles": [_profile_out(profile) for profile in traffic.profiles],
     } | ({"voters": voters} if voters else {})
@@ -73,6 +73,14 @@ def from_document(document: object) -> Traffic:
         ),
         dict(_voter(one, f"voters[{index}]") for index, one in enumerate(_list(said, "voters"))),
     )
+
+
+def policies_to_document(policies: Mapping[ServiceKey, Policy]) -> list[dict[str, Any]]:
+    """The policies of a cluster's services, sorted."""
+    return [
+        {"service": key_to_document(key)} | policy_to_document(policy)
+        for key, policy in sorted(policies.items(), key=lambda item: item[0])
+    ]
 
 
 def policy_to_document(policy: Policy) -> dict[str, Any]:

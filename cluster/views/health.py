@@ -1,0 +1,129 @@
+"""Health policies: a service's, a backend's own check, and trying a check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST
+
+from cluster import access, desired
+from cluster.actions import policies
+from cluster.actions.problems import Rejected
+from cluster.http import OperatorRequest, actor
+from cluster.ipvs.traffic.checks import Check
+from cluster.ipvs.traffic.words import check_words
+from cluster.models import Backend, VirtualService
+from cluster.policy_forms import CheckForm, OverrideForm, PolicyForm
+from cluster.views.jobs import job_context
+
+
+@require_http_methods(["GET", "POST"])
+def service_health(request: OperatorRequest, pk: int) -> HttpResponse:
+    """GET shows the policy in a form; POST saves it, or tries its check and shows the answers below."""
+    service = access.get_service(request, pk, needs="operate")
+    form = _policy_form(request, service)
+    context: dict[str, Any] = {"form": form, "service": service, "cluster": service.cluster}
+    if form.is_valid():
+        try:
+            if "try" in request.POST:
+                backends = service.backends.filter(check_override__isnull=True)
+                context |= _tried(request, service, form.said_check(), list(backends))
+            else:
+                _save_policy(request, service, form)
+                return redirect("service-detail", service.pk)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    return render(request, "cluster/service_health.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def backend_health(request: OperatorRequest, pk: int) -> HttpResponse:
+    backend = access.get_backend(request, pk, needs="operate")
+    form = _override_form(request, backend)
+    context: dict[str, Any] = {"form": form, "backend": backend, "service": backend.service}
+    of_service = desired.policy_value(backend.service).check
+    context |= {"of_service": check_words(of_service) if of_service else ""}
+    if form.is_valid():
+        try:
+            if "try" in request.POST:
+                check = form.said_check() or of_service
+                context |= _tried(request, backend.service, check, [backend])
+            else:
+                _save_override(request, backend, form)
+                return redirect("service-detail", backend.service_id)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    return render(request, "cluster/backend_health.html", context)
+
+
+@require_POST
+def service_try(request: OperatorRequest, pk: int) -> HttpResponse:
+    """Try the service's check as it is saved in the draft."""
+    service = access.get_service(request, pk, needs="operate")
+    check = desired.policy_value(service).check
+    try:
+        backends = list(service.backends.filter(check_override__isnull=True))
+        job = policies.try_check(service, check, backends, is_administrator=False, by=actor(request))
+        return redirect("job-detail", job.pk)
+    except Rejected as rejected:
+        messages.error(request, str(rejected))
+        return redirect("service-detail", service.pk)
+
+
+def _policy_form(request: OperatorRequest, service: VirtualService) -> PolicyForm:
+    return PolicyForm(
+        request.POST or None,
+        initial={"version": service.version},
+        before=desired.policy_value(service),
+        service=desired.service_value(service),
+        is_administrator=_is_administrator(request, service),
+    )
+
+
+def _override_form(request: OperatorRequest, backend: Backend) -> OverrideForm:
+    initial = CheckForm.initial_of_check(policies.override_of(backend)) | {"version": backend.version}
+    is_administrator = _is_administrator(request, backend.service)
+    return OverrideForm(request.POST or None, initial=initial, is_administrator=is_administrator)
+
+
+def _save_policy(request: OperatorRequest, service: VirtualService, form: PolicyForm) -> None:
+    policies.set_policy(
+        service,
+        form.said(),
+        seen_version=form.cleaned_data["version"] or 0,
+        is_administrator=_is_administrator(request, service),
+        by=actor(request),
+    )
+    messages.success(request, f"The health policy of {service} is saved in the draft.")
+
+
+def _save_override(request: OperatorRequest, backend: Backend, form: OverrideForm) -> None:
+    policies.set_override(
+        backend,
+        form.said_check(),
+        seen_version=form.cleaned_data["version"] or 0,
+        is_administrator=_is_administrator(request, backend.service),
+        by=actor(request),
+    )
+    messages.success(request, f"The check of {backend} is saved in the draft.")
+
+
+def _tried(
+    request: OperatorRequest, service: VirtualService, check: Check | None, backends: list[Backend]
+) -> dict[str, Any]:
+    """The context of templates/cluster/_job_runs.html for a try of what the form says now."""
+    job = policies.try_check(
+        service,
+        check,
+        backends,
+        is_administrator=_is_administrator(request, service),
+        by=actor(request),
+    )
+    return job_context(request, job)
+
+
+def _is_administrator(request: OperatorRequest, service: VirtualService) -> bool:
+    return access.may(request.user, "administer", service.cluster)
