@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 from bench.goals import Figures, goals, print_figures, print_goals
@@ -23,8 +24,10 @@ from lab.layout import ROOM_STATE
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
 FLOOR = FOLDER / "floor"
+FARM = FOLDER / "farm"
 LONGEST_S = 40 * 60
 WORKER_DEADLINE_S = 240.0
+CHECKS_DEADLINE_S = 180.0
 # Not in step with the worker, which counts every two seconds.
 WORKER_LOOKS = 10
 WORKER_LOOK_S = 2.3
@@ -36,16 +39,19 @@ def main() -> int:
     began = time.monotonic()
     load_before = os.getloadavg()
     try:
-        _compile_floor()
+        for program in (FLOOR, FARM):
+            _compile(program)
         with tempfile.TemporaryDirectory() as folder:
             worker = _measure_worker(Path(folder) / "worker")
             figures, kernel = _measure(Path(folder) / "lab")
             figures |= worker
+            figures |= _measure_checks_alone()
     except (LabError, OSError, subprocess.SubprocessError) as problem:
         print(f"bench: {problem}", file=sys.stderr, flush=True)
         return 1
     finally:
-        FLOOR.unlink(missing_ok=True)
+        for program in (FLOOR, FARM):
+            program.unlink(missing_ok=True)
     reached = goals(figures)
     print_figures(figures)
     print_goals(reached)
@@ -57,37 +63,51 @@ def main() -> int:
     return 1 if missed else 0
 
 
-def _compile_floor() -> None:
-    _say("compiling floor.c")
-    command = ["gcc", "-O2", "-Wall", "-Werror", "-o", str(FLOOR), str(FOLDER / "floor.c")]
+def _compile(program: Path) -> None:
+    _say(f"compiling {program.name}.c")
+    command = ["gcc", "-O2", "-Wall", "-Werror", "-o", str(program), f"{program}.c"]
     subprocess.run(command, check=True, timeout=60)
-    FLOOR.chmod(0o755)  # the lab's guest runs it as nobody
+    program.chmod(0o755)  # the lab's guest runs it as nobody
 
 
 def _measure(folder: Path) -> tuple[Figures, str]:
     """All that is measured inside a director, and the kernel's release."""
     figures: Figures = defaultdict(list)
 
-    def hear(line: str) -> None:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            print(line, flush=True)
-            return
-        if "say" in event:
-            _say(event["say"])
-        else:
-            figures[event["name"]].append(event["value"])
-
     lab = up(folder, panel_public_key=None, attached=True, progress=_say)
     try:
-        command = [lab.python, "-m", "bench.inside", "measure"]
-        done = lab.execute("director1", command, timeout_s=LONGEST_S, on_line=hear)
-        if done.returncode:
-            raise LabError(f"The measuring ended with status {done.returncode}; its words are above.")
+        for words in (["bench.inside", "measure"], ["bench.health"]):
+            command = [lab.python, "-m", *words]
+            done = lab.execute("director1", command, timeout_s=LONGEST_S, on_line=partial(_hear, figures))
+            if done.returncode:
+                raise LabError(f"The measuring ended with status {done.returncode}; its words are above.")
         return dict(figures), f"Linux {lab.hello()['kernel']}, {lab.kind}"
     finally:
         lab.down()
+
+
+def _hear(figures: Figures, line: str) -> None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        print(line, flush=True)
+        return
+    if "say" in event:
+        _say(event["say"])
+    else:
+        figures[event["name"]].append(event["value"])
+
+
+def _measure_checks_alone() -> Figures:
+    """Our health checks on this machine's own kernel, in a network namespace."""
+    figures: Figures = defaultdict(list)
+    command = [sys.executable, "-m", "bench.health", "alone"]
+    done = subprocess.run(
+        command, cwd=FOLDER.parent, stdout=subprocess.PIPE, text=True, check=True, timeout=CHECKS_DEADLINE_S
+    )
+    for line in done.stdout.splitlines():
+        _hear(figures, line)
+    return dict(figures)
 
 
 def _measure_worker(folder: Path) -> Figures:

@@ -64,6 +64,21 @@ def _all(figures: Figures) -> Iterator[tuple[str, float, str, float]]:
     yield "time a service at 10,000 to that at 1,000", growth, "≤", 1.5
     growth = of("load 1000x100") / of("load 1000x10") / (101 / 11)
     yield "time a message at 1000x100 to that at 1000x10", growth, "≤", 1.5
+    yield from _health(figures)
+
+
+def _health(figures: Figures) -> Iterator[tuple[str, float, str, float]]:
+    def of(name: str) -> float:
+        return median(figures[f"health {name}"])
+
+    for kind in ("tcp", "http"):
+        yield f"5,000 {kind} checks each 2 s, share that began late", of(f"{kind} alone late"), "≤", 0.1
+        yield f"5,000 {kind} checks each 2 s, cores", of(f"{kind} alone CPU"), "≤", 1
+        for what in ("CPU", "death to verdict, p50", "death to verdict, p99"):
+            ratio = of(f"{kind} ours {what}") / of(f"{kind} keepalived {what}")
+            yield f"1,000 {kind} checks each 2 s, {what}, times keepalived's", ratio, "≤", 1
+        wrong = max(of(f"{kind} {who} wrongly down") for who in ("alone", "ours"))
+        yield f"{kind} checks, living backends held for dead", wrong, "≤", 0
 
 
 def _judged(value: float, sign: str, goal: float) -> dict[str, Any]:

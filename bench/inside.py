@@ -44,7 +44,7 @@ def main() -> None:
     parsers()
     for services, backends in ((1000, 10), (1000, 100)):
         for number in range(1, ROUNDS + 1):
-            _say(f"{services}x{backends}: round {number} of {ROUNDS}")
+            say(f"{services}x{backends}: round {number} of {ROUNDS}")
             compare(services, backends, number)
 
 
@@ -53,11 +53,11 @@ def growth() -> None:
     for services in GROWTH:
         wanted = table(services, 10)
         for number in range(1, ROUNDS + 1):
-            _say(f"growth: {services}x10, round {number} of {ROUNDS}")
+            say(f"growth: {services}x10, round {number} of {ROUNDS}")
             _full_load(wanted, f"growth {services}x10")
             settle()
             fresh_namespace()
-            _figure(f"growth floor {services}x10", peers.floor_send(wanted))
+            figure(f"growth floor {services}x10", peers.floor_send(wanted))
 
 
 def parsers() -> None:
@@ -66,7 +66,7 @@ def parsers() -> None:
         for services in (125, 250, 500, 1000):
             text = text_of(table(services, 10))
             for _ in range(ROUNDS):
-                _figure(f"parse {name} {services}x10", seconds_of(partial(read, text)))
+                figure(f"parse {name} {services}x10", seconds_of(partial(read, text)))
 
 
 def compare(services: int, backends: int, number: int) -> None:
@@ -80,27 +80,27 @@ def compare(services: int, backends: int, number: int) -> None:
     settle()
     fresh_namespace()
     with peers.Keepalived(wanted) as keepalived:
-        _figure(f"keepalived start {size}", keepalived.started_s)
+        figure(f"keepalived start {size}", keepalived.started_s)
         if backends == 100:
             changed = with_one_weight(wanted, 1 + number)
-            _figure("keepalived reload 1000x100", keepalived.reload(changed))
+            figure("keepalived reload 1000x100", keepalived.reload(changed))
     if backends == 10 or number <= SLOW_ROUNDS:
         settle()
         fresh_namespace()
-        _say(f"{size}: ipvsadm -R")
-        _figure(f"ipvsadm -R {size}", peers.ipvsadm_restore(wanted))
+        say(f"{size}: ipvsadm -R")
+        figure(f"ipvsadm -R {size}", peers.ipvsadm_restore(wanted))
 
 
 def _load_alone(wanted: Table, size: str) -> None:
     """The messages of a load: encoded, sent and acknowledged; and the floor of it."""
     settle()
     fresh_namespace()
-    _figure(f"floor send {size}", peers.floor_send(wanted))
+    figure(f"floor send {size}", peers.floor_send(wanted))
     settle()
     fresh_namespace()
     steps = plan(Table(), wanted, owned=frozenset()).steps
     with Conversation(60) as talk:
-        _figure(f"send {size}", seconds_of(lambda: talk.tell(steps)))
+        figure(f"send {size}", seconds_of(lambda: talk.tell(steps)))
 
 
 def _full_load(wanted: Table, name: str) -> NetlinkKernel:
@@ -111,10 +111,10 @@ def _full_load(wanted: Table, name: str) -> NetlinkKernel:
 
     def load() -> None:
         made = plan(kernel.read().table, wanted, owned=frozenset())
-        _figure(f"{name}: do", seconds_of(lambda: kernel.do(made.steps)))
+        figure(f"{name}: do", seconds_of(lambda: kernel.do(made.steps)))
         _check(plan(kernel.read_services(wanted.keys), wanted, owned=wanted.keys).is_empty)
 
-    _figure(name, seconds_of(load))
+    figure(name, seconds_of(load))
     return kernel
 
 
@@ -131,19 +131,19 @@ def _changes(kernel: NetlinkKernel, wanted: Table, number: int) -> None:
         read = kernel.read_services(touched)
         _check(len(made.steps) == 1 and read == after.only(touched))
 
-    _figure("one weight, known state", seconds_of(lambda: change(known, changed)))
+    figure("one weight, known state", seconds_of(lambda: change(known, changed)))
     again = with_one_weight(changed, 20 + number)
-    _figure("one weight, after an audit", seconds_of(lambda: change(kernel.read().table, again)))
-    _figure("no-op writes", len(plan(kernel.read().table, again, owned=owned).steps))
+    figure("one weight, after an audit", seconds_of(lambda: change(kernel.read().table, again)))
+    figure("no-op writes", len(plan(kernel.read().table, again, owned=owned).steps))
 
 
 def _readings(kernel: NetlinkKernel, wanted: Table) -> None:
     """Table and counters: ours for the first time, again, with every counter looked at, and the peers'."""
-    _figure("read first", seconds_of(NetlinkKernel(deadline_s=60).read))
-    _figure("floor receive", peers.floor_receive(wanted))
-    _figure("read", seconds_of(kernel.read))
-    _figure("ipvsadm -Ln --stats", peers.ipvsadm_list())
-    _figure("read, each counter", seconds_of(lambda: sum(1 for _ in kernel.read().backends.values())))
+    figure("read first", seconds_of(NetlinkKernel(deadline_s=60).read))
+    figure("floor receive", peers.floor_receive(wanted))
+    figure("read", seconds_of(kernel.read))
+    figure("ipvsadm -Ln --stats", peers.ipvsadm_list())
+    figure("read, each counter", seconds_of(lambda: sum(1 for _ in kernel.read().backends.values())))
 
 
 def _write_journal(folder: Path) -> None:
@@ -158,11 +158,11 @@ def _check(is_true: bool) -> None:
         raise SystemExit("The kernel does not hold what was asked for, so that the figures mean nothing.")
 
 
-def _figure(name: str, value: float) -> None:
+def figure(name: str, value: float) -> None:
     print(json.dumps({"name": name, "value": value}), flush=True)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     print(json.dumps({"say": text}), flush=True)
 
 

@@ -27,6 +27,21 @@ FIGURES: Figures = {
     "parse keepalived 125x10": [0.18],
     "growth 10000x10": [10.0],
     "growth 1000x10": [1.0],
+    **{
+        f"health {kind} {who} {what}": [value]
+        for kind in ("tcp", "http")
+        for who, what, value in (
+            ("alone", "late", 0.1),
+            ("alone", "CPU", 1.0),
+            ("alone", "wrongly down", 0.0),
+            ("ours", "wrongly down", 0.0),
+            *(
+                (who, what, 0.5)
+                for who in ("ours", "keepalived")
+                for what in ("CPU", "death to verdict, p50", "death to verdict, p99")
+            ),
+        )
+    },
 }
 
 
@@ -55,7 +70,13 @@ def test_each_goal_can_be_missed() -> None:
         "parse ipvsadm 1000x10",
         "parse keepalived 1000x10",
         "growth 10000x10",
+        "health tcp alone late",
+        "health http alone CPU",
+        "health tcp ours CPU",
+        "health http ours death to verdict, p99",
     }
+    dead = missed(FIGURES | {"health tcp ours wrongly down": [3.0]})
+    assert dead == ["tcp checks, living backends held for dead"]
     assert missed(FIGURES | {"no-op writes": [0.0, 1.0, 0.0]}) == ["no-op apply, writes"]
 
 

@@ -110,8 +110,12 @@ class Engine:
             log.exception("try broke backend=%s check=%s", one.backend.key, one.check)
             return Tried(False, "not tried: the check broke, see the director's log", 0.0)
 
-    async def _probe(self, one: Watched, check: Check) -> Tried:
+    async def _probe(self, one: Watched, check: Check, *, due: float | None = None) -> Tried:
         async with self._sockets:
+            if due is not None:
+                # Who waited for a free socket began late as well.
+                self._checks += 1
+                self._late += asyncio.get_running_loop().time() - due > LATE_SHARE * check.interval_s
             return await probe(one, check, scripts=self._scripts)
 
     def _begin(self, one: Watched, known: Verdict | None) -> _Course:
@@ -131,12 +135,9 @@ class Engine:
         due = loop.time() + random.uniform(0, min(check.interval_s, 5.0))
         while True:
             await asyncio.sleep(due - loop.time())
-            self._checks += 1
-            if loop.time() - due > LATE_SHARE * check.interval_s:
-                self._late += 1
             pause = check.interval_s
             try:
-                tried = await self._probe(one, check)
+                tried = await self._probe(one, check, due=due)
             except NotTried as lack:
                 log.error("check not tried backend=%s reason=%s", one.backend.key, lack)
             except Exception:

@@ -68,9 +68,9 @@ def source_towards(address: str) -> str:
 def open_socket(goal: Goal, kind: socket.SocketKind) -> socket.socket:
     """A non-blocking socket for this goal, not connected. OSError where the kernel refuses, for instance a
     mark without CAP_NET_ADMIN."""
-    found = socket.socket(goal.family, kind)
+    # Born so, it needs no system call of its own to be made non-blocking.
+    found = socket.socket(goal.family, kind | socket.SOCK_NONBLOCK)
     try:
-        found.setblocking(False)
         if goal.mark:
             found.setsockopt(socket.SOL_SOCKET, _SO_MARK, goal.mark)
         if goal.source:
