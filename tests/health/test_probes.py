@@ -86,7 +86,7 @@ def test_a_backlog_that_is_full_is_a_timeout() -> None:
         tried = asyncio.run(against(port, Check(timeout_s=0.3)))
         for one in waiting:
             one.close()
-    assert (tried.is_up, tried.reason) == (False, "TCP timeout")
+    assert (tried.is_up, tried.reason) == (False, "connect timeout")
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,8 @@ async def probe(one: Watched, check: Check, *, scripts: Path) -> Tried:
             else:
                 tried = await _PROBES[check.kind](goal, check)
     except TimeoutError:
-        tried = Tried(False, f"{check.kind.upper()} timeout", 0.0)
+        what = "connect" if check.kind is CheckKind.TCP else check.kind.upper()
+        tried = Tried(False, f"{what} timeout", 0.0)
     except (Unreachable, BadAnswer) as reason:
         tried = Tried(False, str(reason), 0.0)
     except ssl.SSLError as error:
