@@ -77,6 +77,9 @@ def _health(figures: Figures) -> Iterator[tuple[str, float, str, float]]:
         for what in ("CPU", "death to verdict, p50", "death to verdict, p99"):
             ratio = of(f"{kind} ours {what}") / of(f"{kind} keepalived {what}")
             yield f"1,000 {kind} checks each 2 s, {what}, times keepalived's", ratio, "≤", 1
+        unseen = max(of(f"{kind} {who} deaths unseen") for who in ("alone", "ours", "keepalived"))
+        # Else a peer that was held up would make a ratio look like a victory.
+        yield f"{kind} checks, deaths that a checker did not see", unseen, "≤", 0
         wrong = max(of(f"{kind} {who} wrongly down") for who in ("alone", "ours"))
         yield f"{kind} checks, living backends held for dead", wrong, "≤", 0
 

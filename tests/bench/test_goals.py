@@ -35,6 +35,7 @@ FIGURES: Figures = {
             ("alone", "CPU", 1.0),
             ("alone", "wrongly down", 0.0),
             ("ours", "wrongly down", 0.0),
+            *((who, "deaths unseen", 0.0) for who in ("alone", "ours", "keepalived")),
             *(
                 (who, what, 0.5)
                 for who in ("ours", "keepalived")
@@ -77,6 +78,8 @@ def test_each_goal_can_be_missed() -> None:
     }
     dead = missed(FIGURES | {"health tcp ours wrongly down": [3.0]})
     assert dead == ["tcp checks, living backends held for dead"]
+    held_up = missed(FIGURES | {"health http keepalived deaths unseen": [35.0]})
+    assert held_up == ["http checks, deaths that a checker did not see"]
     assert missed(FIGURES | {"no-op writes": [0.0, 1.0, 0.0]}) == ["no-op apply, writes"]
 
 
