@@ -73,7 +73,7 @@ class CheckForm(PanelForm):
     )
     interval_s = _seconds(label="Every (seconds)")
     timeout_s = _seconds(label="Timeout (seconds)")
-    retry_s = _seconds(label="After a failure every (seconds)", help_text="0: as usual.")
+    retry_s = _seconds(label="After a failure (seconds)", help_text="Until the next try. 0: as usual.")
     fall = _count(label="Failures until down")
     rise = _count(label="Successes until up")
     server_name = _text(label="Server name", help_text="Sent as SNI, and what a certificate is verified for.")
@@ -113,6 +113,8 @@ class CheckForm(PanelForm):
     version = forms.IntegerField(widget=forms.HiddenInput, required=False)
 
     NO_CHECK: ClassVar[tuple[str, str]] = ("", "None")
+    # Of all fields: to say it at each would be noise.
+    hides_optional = True
 
     def __init__(self, *args: Any, is_administrator: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -174,7 +176,7 @@ class PolicyForm(CheckForm):
         label="Slow start (seconds)", help_text="One that comes back gets its weight bit by bit. 0: at once."
     )
     flap_changes = _count(
-        label="Held down after changes", help_text="Up and down so often in the window below. 0: never."
+        label="Held down after changes", help_text="Up and down so often in the time beside. 0: never."
     )
     flap_window_s = _count(label="Within (seconds)")
     asks_others = forms.BooleanField(

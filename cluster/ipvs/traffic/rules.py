@@ -102,7 +102,7 @@ def check_warnings(check: Check) -> Iterator[Problem]:
             " backend that hangs is checked less often. Shorten the timeout.",
         )
     if check.fall == 1:
-        text = "One failure takes a backend out, so a single lost packet can. Let it fail 2 or 3 times."
+        text = "One failure takes a backend out, be it a hiccup of the network. Let it fail 2 or 3 times."
         yield _warning("fall", text)
 
 

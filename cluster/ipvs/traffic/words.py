@@ -20,26 +20,13 @@ _ON_FAILURE = {
 def policy_words(policy: Policy) -> dict[str, str]:
     """Each thing that the policy says, by its name. What it leaves at the default and is off is left out;
     two policies that say something different have different words."""
-    rows = {"Health check": check_words(policy.check) if policy.check else ""}
-    rows |= {
-        f"Check of {key}": check_words(check)
-        for key, check in sorted(policy.overrides.items(), key=lambda item: item[0])
-    }
-    rows["A backend that is down"] = _ON_FAILURE[policy.on_failure]
-    rows["Taken out at most"] = f"{policy.most_out_percent} % of the backends"
-    rows["Slow start"] = f"over {policy.ramp_s} s after it came back" if policy.ramp_s else ""
-    rows["Flapping"] = _flap_words(policy)
-    rows["Sorry server"] = _sorry_words(policy.sorry) if policy.sorry else ""
-    rows["Weights by load"] = _load_words(policy.load) if policy.load else ""
-    rows["Vote"] = "down is what more than half of the directors say" if policy.asks_others else ""
-    return {name: text for name, text in rows.items() if text}
+    return {name: text for name, text in _rows(policy).items() if text}
 
 
 def policy_changes(before: Policy, after: Policy) -> list[tuple[str, str, str]]:
     """Name, before and after of each thing that the two say differently."""
-    old, new = policy_words(before), policy_words(after)
-    names = [*old, *(name for name in new if name not in old)]
-    pairs = [(name, old.get(name, ""), new.get(name, "")) for name in names]
+    old, new = _rows(before), _rows(after)
+    pairs = [(name, old.get(name, ""), new.get(name, "")) for name in old | new]
     return [row for row in pairs if row[1] != row[2]]
 
 
@@ -55,6 +42,22 @@ def check_words(check: Check) -> str:
         f"up after {check.rise} success{'' if check.rise == 1 else 'es'}",
     ]
     return f"{check.kind.upper()} " + ", ".join(said)
+
+
+def _rows(policy: Policy) -> dict[str, str]:
+    rows = {"Health check": check_words(policy.check) if policy.check else ""}
+    rows |= {
+        f"Check of {key}": check_words(check)
+        for key, check in sorted(policy.overrides.items(), key=lambda item: item[0])
+    }
+    rows["A backend that is down"] = _ON_FAILURE[policy.on_failure]
+    rows["Taken out at most"] = f"{policy.most_out_percent} % of the backends"
+    rows["Slow start"] = f"over {policy.ramp_s} s after it came back" if policy.ramp_s else ""
+    rows["Flapping"] = _flap_words(policy)
+    rows["Sorry server"] = _sorry_words(policy.sorry) if policy.sorry else ""
+    rows["Weights by load"] = _load_words(policy.load) if policy.load else ""
+    rows["Vote"] = "down is what more than half of the directors say" if policy.asks_others else ""
+    return rows
 
 
 def _where(check: Check) -> list[str]:
