@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace as replaced
+
 from django.db import transaction
 
 from cluster import audit, desired
 from cluster.actions.problems import Rejected, lock_cluster
 from cluster.audit import Actor
-from cluster.ipvs.formats.document import fingerprint
 from cluster.ipvs.formats.ipvsadm import save
 from cluster.ipvs.rules import Problem, table_problems
-from cluster.ipvs.state import Service, Table
+from cluster.ipvs.state import Service, ServiceKey, Table
+from cluster.ipvs.traffic import document
+from cluster.ipvs.traffic.policy import Policy
 from cluster.models import Backend, Cluster, VirtualService
 
 # The audit log keeps so many lines of before and after; the draft itself has them all.
@@ -23,18 +27,36 @@ def merged(draft: Table, found: Table, *, replace: bool) -> Table:
     return Table(kept + found.services)
 
 
+def policy_after(before: Policy, found: Policy | None) -> Policy:
+    """A service's policy after the import: what the text says wins, and what it has no words for stays."""
+    if found is None:
+        return before
+    after = replaced(before, sorry=found.sorry or before.sorry)
+    if found.check is None and not found.overrides:
+        return after
+    return replaced(after, check=found.check, overrides=found.overrides, on_failure=found.on_failure)
+
+
 @transaction.atomic
 def import_table(
-    cluster: Cluster, found: Table, *, replace: bool, seen: str, source: str, by: Actor
+    cluster: Cluster,
+    found: Table,
+    *,
+    policies: Mapping[ServiceKey, Policy] | None = None,
+    replace: bool,
+    seen: str,
+    source: str,
+    by: Actor,
 ) -> Table:
-    """Make the draft say what `merged` says; names of services and backends stay.
+    """Make the draft say what `merged` says, and for `policies` what `policy_after` says; names of services
+    and backends stay.
 
-    `seen` is the fingerprint of the draft that the operator compared with. Rejected where the draft is
+    `seen` is the print of the draft that the operator compared with. Rejected where the draft is
     another one now, where a rule forbids a service, and where the panel cannot hold one; then nothing is
     written."""
     cluster = lock_cluster(cluster)
     before = desired.draft_table(cluster)
-    if fingerprint(before) != seen:
+    if desired.draft_print(before, desired.draft_policies(cluster)) != seen:
         raise Rejected(Problem("", "The draft has changed since you looked. Look at the changes again."))
     after = merged(before, found, replace=replace)
     if problems := table_problems(found):
@@ -42,7 +64,9 @@ def import_table(
     rows = {desired.service_value(row, with_backends=False).key: row for row in cluster.services.all()}
     try:
         for service in found:
-            _write(cluster, rows.get(service.key), service, by)
+            row = _write(cluster, rows.get(service.key), service, by)
+            if (policy := (policies or {}).get(service.key)) is not None:
+                _write_policy(row, policy, by)
     except ValueError as error:
         raise Rejected(Problem("", str(error))) from None
     for key, row in rows.items():
@@ -59,7 +83,7 @@ def import_table(
     return after
 
 
-def _write(cluster: Cluster, row: VirtualService | None, service: Service, by: Actor) -> None:
+def _write(cluster: Cluster, row: VirtualService | None, service: Service, by: Actor) -> VirtualService:
     row = row or VirtualService(cluster=cluster, version=0)
     if row.pk is None or desired.service_value(row, with_backends=False) != service.header:
         for name, value in desired.service_columns(service).items():
@@ -76,3 +100,22 @@ def _write(cluster: Cluster, row: VirtualService | None, service: Service, by: A
             backend.save()
     for gone in there.values():
         gone.delete()
+    return row
+
+
+def _write_policy(row: VirtualService, found: Policy, by: Actor) -> None:
+    row = VirtualService.objects.get(pk=row.pk)
+    before = desired.policy_value(row)
+    after = policy_after(before, found)
+    if after == before:
+        return
+    row.policy = document.policy_to_document(replaced(after, overrides={}))
+    row.version, row.changed_by = row.version + 1, by.name
+    row.save()
+    for backend in row.backends.all():
+        check = after.overrides.get(desired.backend_value(backend).key)
+        wanted = document.check_to_document(check) if check else None
+        if backend.check_override != wanted:
+            backend.check_override = wanted
+            backend.version, backend.changed_by = backend.version + 1, by.name
+            backend.save()

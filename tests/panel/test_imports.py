@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from cluster.actions.imports import import_table
 from cluster.actions.problems import Rejected
-from cluster.desired import draft_table
+from cluster.desired import draft_table, policy_value
 from cluster.ipvs.formats.document import fingerprint, to_document
 from cluster.ipvs.formats.ipvsadm import save
 from cluster.ipvs.state import (
@@ -28,6 +28,8 @@ from cluster.ipvs.state import (
     Tunnel,
     TunnelKind,
 )
+from cluster.ipvs.traffic.checks import Check
+from cluster.ipvs.traffic.policy import Policy
 from cluster.models import AuditEntry, Cluster, Director, VirtualService
 from cluster.models import Backend as BackendRow
 from tests.panel.conftest import ANN, TalkingDirector
@@ -212,16 +214,36 @@ KEEPALIVED = """virtual_server 192.168.50.10 80 {
 """
 
 
-def test_the_format_is_recognised_and_checks_are_said_to_be_left_behind(otto: Client, web: Cluster) -> None:
+def test_the_format_is_recognised_and_checks_become_a_policy(otto: Client, web: Cluster) -> None:
     url = reverse("cluster-import", args=[web.pk])
     looked = otto.post(url, {"kind": "guess", "text": KEEPALIVED})
     assert "Add service TCP 192.168.50.10:80, scheduler rr." in _text(looked)
-    assert "health checks of 1 backend and has 1 server that stands in" in _text(looked)
+    assert "Health of TCP 192.168.50.10:80" in _text(looked) and "192.168.50.9:80, masquerade" in _text(
+        looked
+    )
     again = {"kind": "guess", "text": KEEPALIVED, "seen": looked.context["seen"], "take": "1"}
     assert otto.post(url, again)["Location"] == reverse("cluster-review", args=[web.pk])
+    policy = policy_value(VirtualService.objects.get())
+    assert policy.check == Check(interval_s=60, timeout_s=5, rise=1, fall=2, retry_s=1)
+    assert policy.sorry == Backend("192.168.50.9", 80) and policy.on_failure == "remove"
+    assert "the draft says all this already" in _text(otto.post(url, {"kind": "guess", "text": KEEPALIVED}))
     entry = AuditEntry.objects.first()
     assert entry is not None and "keepalived.conf, 1 service" in str(vars(entry))
     assert "was not recognised" in _text(otto.post(url, {"kind": "guess", "text": "hello"}))
+
+
+def test_what_no_policy_can_say_is_named_by_its_line_and_other_settings_stay(
+    otto: Client, web: Cluster, service: VirtualService
+) -> None:
+    VirtualService.objects.filter(pk=service.pk).update(policy={"ramp_s": 30})
+    text = KEEPALIVED.replace("TCP_CHECK {", "TCP_CHECK {\n connect_ip 192.0.2.99").replace(".9 80", ".11 80")
+    url = reverse("cluster-import", args=[web.pk])
+    looked = otto.post(url, {"kind": "keepalived", "text": text})
+    assert "says connect_ip, for which there is no equal" in _text(looked)
+    assert "The sorry server 192.168.50.11:80 cannot be one here." in _text(looked)
+    again = {"kind": "keepalived", "text": text, "seen": looked.context["seen"], "take": "1"}
+    assert otto.post(url, again).status_code == 302
+    assert policy_value(VirtualService.objects.get()) == Policy(ramp_s=30)
 
 
 def test_what_runs_on_a_director_can_be_adopted(

@@ -78,6 +78,8 @@ class Parsed:
     checks: Mapping[tuple[ServiceKey, BackendKey], tuple[HealthCheck, ...]] = field(default_factory=dict)
     sorry: Mapping[ServiceKey, Backend] = field(default_factory=dict)
     settings: Settings | None = None
+    # The line that names it, by service.
+    sorry_lines: Mapping[ServiceKey, int] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:

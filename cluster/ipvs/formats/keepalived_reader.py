@@ -245,6 +245,7 @@ class _Reader:
                     self.draft.checks[key, one] = real.checks
             if (sorry := servers.sorry_backend(key)) is not None:
                 self.draft.sorry[key] = sorry
+                self.draft.sorry_lines[key] = servers.sorry_line
 
 
 class _Servers:
@@ -255,6 +256,7 @@ class _Servers:
         self._draft = reader.draft
         self.reals: list[_Real] = []
         self._sorry: _Real | None = None
+        self.sorry_line = sorry.line if sorry is not None else 0
         self._told: set[int] = set()
         self._method = settings.method or (Forwarding.MASQUERADE, None)
         for block in reals:

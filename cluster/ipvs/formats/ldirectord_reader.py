@@ -211,6 +211,7 @@ class _Reader:
             if real.port is None and real.forwarding is Forwarding.MASQUERADE:
                 backend = Backend(backend.address, key.port, backend.forwarding, 1)
             self.draft.sorry[key] = backend
+            self.draft.sorry_lines[key] = at
         except Unreadable as why:
             self.draft.refuse(at, why)
 

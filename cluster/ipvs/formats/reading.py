@@ -38,6 +38,7 @@ class Draft:
     backends: dict[ServiceKey, dict[BackendKey, Backend]] = field(default_factory=dict)
     checks: dict[tuple[ServiceKey, BackendKey], tuple[HealthCheck, ...]] = field(default_factory=dict)
     sorry: dict[ServiceKey, Backend] = field(default_factory=dict)
+    sorry_lines: dict[ServiceKey, int] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     mapped: set[tuple[str, int]] = field(default_factory=set)
     settings: Settings | None = None
@@ -88,6 +89,7 @@ class Draft:
             self.checks,
             self.sorry,
             self.settings,
+            self.sorry_lines,
         )
 
 
