@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from cluster.director.apply import take
 from cluster.director.health import Tried, Watched
+from cluster.director.health.child import CheckingProcess
 from cluster.director.lock import locked
-from cluster.director.probing import LONGEST_TRY_S, MOST_TARGETS
+from cluster.director.probing import LONGEST_TRY_S, MOST_TARGETS, probe
 from cluster.ipvs.formats.document import key_to_document, to_document
 from cluster.ipvs.state import Backend, Forwarding, Protocol, Service, ServiceKey
 from cluster.ipvs.traffic import document
@@ -133,3 +135,17 @@ def test_a_try_through_the_service_needs_the_way_that_an_apply_makes(stage: Stag
     assert isinstance(stage.checker, OneIsDown)
     path = ServiceKey(Protocol.FIREWALL_MARK, "0.0.0.0", 0, stage.checker.asked[0].mark)
     assert is_check_path(path)
+
+
+def test_the_real_checks_answer_a_try(tmp_path: Path) -> None:
+    checks = CheckingProcess(scripts=tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as there, socket.create_server(("127.0.0.1", 0)) as gone:
+        ports = [one.getsockname()[1] for one in (there, gone)]
+        gone.close()
+        targets = [document.target_to_document(Target(KEY, "127.0.0.1", port)) for port in ports]
+        try:
+            answer = probe({"check": {}, "targets": targets}, checks, None, director="director1")
+        finally:
+            checks.stop()
+    assert [one["up"] for one in answer.tried or ()] == [True, False]
+    assert answer.text == "By director1's try 1 of 2 backends are up."

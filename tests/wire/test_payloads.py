@@ -85,6 +85,11 @@ def test_a_report_without_a_reading_has_no_table() -> None:
         ("owned", "all", "owned is not a list."),
         ("owned", [{"protocol": "tcp"}], r"owned\[0\].address is not an IP address."),
         ("owned", [["tcp"]], r"owned\[0\] is not an object."),
+        ("answers", "up", "answers is not a list."),
+        ("answers", ["up"], r"answers\[0\] is not an object."),
+        ("answers", [{"took_ms": 1.0, "up": "yes"}], r"answers\[0\].up is neither true nor false."),
+        ("answers", [{"took_ms": float("nan")}], r"answers\[0\].took_ms is not a number of milliseconds."),
+        ("answers", [{"took_ms": 1.0, "reason": 5}], r"answers\[0\].reason is not a text."),
     ],
 )
 def test_an_odd_part_is_refused_by_its_name(name: str, value: Any, said: str) -> None:
