@@ -19,6 +19,7 @@ from cluster.ipvs.formats.document import VERSION, from_document, key_from_docum
 from cluster.ipvs.impact import Open
 from cluster.ipvs.state import BackendKey, Table, canonical_address, endpoint
 from cluster.ipvs.stats import BackendCounters
+from cluster.ipvs.traffic.effective import Note
 from cluster.ipvs.traffic.paths import is_check_path
 from cluster.models import Director
 from cluster.wire import envelope
@@ -202,7 +203,8 @@ def presence(one: DirectorLive, *, redis_is_up: bool) -> str:
 
 @dataclass
 class Row:
-    """A service or backend with the sums over the directors that carry it. Rates are per second."""
+    """A service or backend with the sums over the directors that carry it. Rates are per second. `notes` is
+    how a backend stands on each director, by the director's name, where cluster/standing.py knows it."""
 
     label: str
     address: str
@@ -215,6 +217,15 @@ class Row:
     rates: dict[str, float] = field(default_factory=lambda: dict.fromkeys(RATE_NAMES, 0.0))
     totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RATE_NAMES, 0))
     backends: dict[str, Row] = field(default_factory=dict)
+    notes: dict[str, Note] = field(default_factory=dict)
+
+    @property
+    def standings(self) -> list[tuple[Note, str]]:
+        """Each different note once, with the directors that it is not true of all of."""
+        found: dict[Note, list[str]] = {}
+        for director, note in sorted(self.notes.items()):
+            found.setdefault(note, []).append(director)
+        return [(note, ", ".join(names) if len(found) > 1 else "") for note, names in found.items()]
 
     @property
     def weight(self) -> str:

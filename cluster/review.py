@@ -6,9 +6,10 @@ what was really done.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
-from cluster import desired, live
+from cluster import desired, live, standing
 from cluster.ipvs import tuning
 from cluster.ipvs.formats.document import from_document, key_from_document
 from cluster.ipvs.formats.ipvsadm import command
@@ -18,6 +19,7 @@ from cluster.ipvs.plan import plan
 from cluster.ipvs.rules import table_problems
 from cluster.ipvs.state import ServiceKey, Table
 from cluster.ipvs.traffic.document import from_document as traffic_from_document
+from cluster.ipvs.traffic.effective import effective
 from cluster.ipvs.traffic.policy import Policy, Traffic
 from cluster.ipvs.traffic.rules import traffic_problems, traffic_warnings
 from cluster.ipvs.traffic.words import policy_changes
@@ -92,7 +94,8 @@ def review(cluster: Cluster) -> Review:
     answers = live.read(cluster.directors.all())
     found = [*table_problems(table), *traffic_problems(table, traffic)]
     problems = [f"{key}: {problem.text}" for key, problem in found]
-    parts = [_part(one, table, redis_is_up=answers.redis_is_up) for one in answers.directors]
+    now = desired.with_operations(traffic, cluster)
+    parts = [_part(one, table, now, redis_is_up=answers.redis_is_up) for one in answers.directors]
     doubts = [*table_warnings(table), *traffic_warnings(table, traffic)]
     return Review(
         desired.draft_print(table, traffic.policies),
@@ -130,9 +133,12 @@ def has_drifted(one: live.DirectorLive) -> bool:
     return bool(wanted) and wanted != one.frame.payload.get("fingerprint")
 
 
-def _part(one: live.DirectorLive, table: Table, *, redis_is_up: bool) -> DirectorReview:
+def _part(one: live.DirectorLive, table: Table, traffic: Traffic, *, redis_is_up: bool) -> DirectorReview:
     actual, owned = actual_table(one)
-    planned = plan(actual, table, owned=owned)
+    # What Apply brings the kernel to is the draft under verdicts and drains; they are not to be undone.
+    now = one.frame.at if one.frame else time.time()
+    wanted = effective(table, traffic, standing.observed_by(one), now=now).table
+    planned = plan(actual, wanted, owned=owned)
     counted, sysctls = live.open_connections(one), sysctls_of(one.director)
     return DirectorReview(
         one,
