@@ -15,7 +15,7 @@ from django.http import Http404
 
 from cluster import audit
 from cluster.http import OperatorRequest, actor
-from cluster.models import Backend, Cluster, Director, Job, Revision, Role, RoleBinding, VirtualService
+from cluster.models import Backend, Cluster, Director, Drain, Job, Revision, Role, RoleBinding, VirtualService
 
 Need = Literal["view", "operate", "administer"]
 AnyRow = TypeVar("AnyRow", bound=Model)
@@ -97,6 +97,13 @@ def get_job(request: OperatorRequest, pk: int, *, needs: Need) -> Job:
     job = _found(found.select_related("cluster", "revision__cluster"))
     require(request, needs, job.cluster, what=f"{request.method} {request.path}")
     return job
+
+
+def get_drain(request: OperatorRequest, pk: int, *, needs: Need) -> Drain:
+    found = Drain.objects.filter(pk=pk, cluster__in=visible_clusters(request.user))
+    drain = _found(found.select_related("cluster"))
+    require(request, needs, drain.cluster, what=f"{request.method} {request.path}")
+    return drain
 
 
 def get_revision(request: OperatorRequest, cluster_pk: int, number: int) -> Revision:

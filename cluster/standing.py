@@ -4,7 +4,7 @@ what a frame says was observed, with the function that the director acts by.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -13,7 +13,7 @@ from django.db.models import OuterRef, Subquery
 
 from cluster import live
 from cluster.ipvs.formats import document
-from cluster.ipvs.state import ServiceKey, Table
+from cluster.ipvs.state import BackendKey, Service, ServiceKey, Table
 from cluster.ipvs.traffic import document as traffic_document
 from cluster.ipvs.traffic import observed as observed_document
 from cluster.ipvs.traffic.effective import Effective, Note, Standing, effective
@@ -22,8 +22,8 @@ from cluster.ipvs.traffic.policy import Place, Traffic
 from cluster.models import Cluster, Director, Revision
 from cluster.wire.messages import Frame
 
-# By director: what its newest frame, by number and time, comes to. That takes 0.13 s for 10,000 backends, each
-# browser asks every two seconds, and it is the same for all. One for each director, so it does not grow.
+# By director: what its newest frame, by number and time, comes to. That takes 0.13 s for 10,000 backends, and
+# each browser asks every two seconds for the same. One for each director, so it does not grow.
 _newest: dict[int, tuple[Ordered, tuple[int, float], Effective]] = {}
 
 IN_SERVICE = frozenset({Standing.UP, Standing.UNCHECKED, Standing.RETURNING})
@@ -84,32 +84,44 @@ def outages(
         held = wanted[one.director.cluster_id]
         known = _known(one, one.frame, held)
         for service in held.table:
-            if only in ("", str(service.key)) and (text := _outage(service.key, held.table, known.notes)):
+            if only in ("", str(service.key)) and (text := _outage(service, known)):
                 found.append(Outage(one.director, str(service.key), text))
     return found
 
 
-def serving(key: ServiceKey, table: Table, notes: Mapping[Place, Note]) -> set[Place]:
+def serving(service: Service, known: Effective) -> set[Place]:
     """The backends of a service that take new connections and are not down."""
     return {
-        (key, backend.key)
-        for backend in table.by_key[key].backends
-        if (note := notes[key, backend.key]).weight and note.standing in IN_SERVICE
+        (service.key, backend.key)
+        for backend in service.backends
+        if (note := known.note(service.key, backend)).weight and note.standing in IN_SERVICE
     }
 
 
-def mark(rows: list[live.Row], found: Mapping[int, Effective], answers: live.Live) -> None:
+def mark(rows: list[live.Row], cluster: Cluster, answers: live.Live) -> None:
     """Write into the rows of the live table how each backend stands and why, and add the backends that are
     not in a kernel because they were cut or removed."""
-    names = {one.director.pk: one.director.name for one in answers.counted}
     by_label = {row.label: row for row in rows}
-    for pk, name in names.items():
-        for (service, backend), note in found[pk].notes.items() if pk in found else ():
-            row = by_label.get(str(service))
-            if row is None:
-                continue
-            part = row.backends.setdefault(str(backend), live.Row(str(backend), str(backend)))
-            part.notes[name] = note
+    wanted = ordered(cluster)
+    shown = [(row, service) for service in wanted.table if (row := by_label.get(str(service.key)))]
+    for one in answers.counted:
+        if one.frame is None:
+            continue
+        known = _known(one, one.frame, wanted)
+        for row, service in shown:
+            found = {backend.key: known.note(service.key, backend) for backend in service.backends}
+            for backend, note in (found | _sorry(service.key, known)).items():
+                part = row.backends.setdefault(str(backend), live.Row(str(backend), str(backend)))
+                part.notes[one.director.name] = note
+
+
+def _sorry(key: ServiceKey, known: Effective) -> dict[BackendKey, Note]:
+    """The sorry server of a service, while it serves."""
+    return {
+        place[1]: note
+        for place, note in known.notes.items()
+        if place[0] == key and note.standing is Standing.SORRY
+    }
 
 
 def _known(one: live.DirectorLive, frame: Frame, wanted: Ordered) -> Effective:
@@ -121,20 +133,17 @@ def _known(one: live.DirectorLive, frame: Frame, wanted: Ordered) -> Effective:
     return known
 
 
-def _outage(key: ServiceKey, table: Table, notes: Mapping[Place, Note]) -> str:
-    backends = [backend for backend in table.by_key[key].backends if backend.weight]
-    if not backends or serving(key, table, notes):
+def _outage(service: Service, known: Effective) -> str:
+    said = [known.note(service.key, backend) for backend in service.backends if backend.weight]
+    if not said or serving(service, known):
         return ""
-    said = [notes[key, backend.key] for backend in backends]
     counts = [(sum(note.standing is standing for note in said), standing) for standing in Standing]
     parts = ", ".join(f"{count} {standing}" for count, standing in counts if count)
-    causes = sorted(
-        {note.cause for note in said if note.standing in (Standing.DOWN, Standing.REMOVED) and note.cause}
-    )
+    down = [note for note in said if note.standing in (Standing.DOWN, Standing.REMOVED)]
+    causes = sorted({note.cause for note in down if note.cause})
     why = f" ({'; '.join(causes[:2])})" if causes else ""
-    sorry = [place for place, note in notes.items() if place[0] == key and note.standing is Standing.SORRY]
-    if sorry:
-        return f"no backend serves: {parts}{why}. The sorry server {sorry[0][1]} answers."
+    if sorry := _sorry(service.key, known):
+        return f"no backend serves: {parts}{why}. The sorry server {next(iter(sorry))} answers."
     if any(note.weight for note in said):
         return f"no backend is healthy: {parts}{why}. Clients still go to those that may not be taken out."
     return f"no backend serves: {parts}{why}. Clients are refused."

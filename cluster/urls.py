@@ -7,8 +7,10 @@ from cluster.views import (
     api,
     audit,
     backends,
+    bulk,
     clusters,
     directors,
+    drains,
     health,
     imports,
     jobs,
@@ -33,6 +35,9 @@ cluster_urls = [
     path("<int:pk>/import/", imports.cluster_import, name="cluster-import"),
     path("<int:pk>/revisions/", clusters.revision_list, name="revision-list"),
     path("<int:pk>/revisions/<int:number>/", clusters.revision_detail, name="revision-detail"),
+    path("<int:pk>/drains/", drains.drain_list, name="drain-list"),
+    path("<int:pk>/drains/new/", drains.drain_new, name="drain-new"),
+    path("<int:pk>/bulk/", bulk.cluster_bulk, name="cluster-bulk"),
     path("<int:cluster_pk>/services/new/", services.service_new, name="service-new"),
 ]
 
@@ -49,6 +54,15 @@ service_urls = [
     path("backends/<int:pk>/health/", health.backend_health, name="backend-health"),
     path("backends/<int:pk>/set-weight/", backends.backend_set_weight, name="backend-set-weight"),
     path("backends/<int:pk>/remove/", backends.backend_remove, name="backend-remove"),
+]
+
+# /drains/…
+drain_urls = [
+    path("<int:pk>/", drains.drain_detail, name="drain-detail"),
+    path("<int:pk>/live/", drains.drain_live, name="drain-live"),
+    path("<int:pk>/edit/", drains.drain_edit, name="drain-edit"),
+    path("<int:pk>/cut/", drains.drain_cut, name="drain-cut"),
+    path("<int:pk>/undrain/", drains.drain_undrain, name="drain-undrain"),
 ]
 
 # /directors/…
@@ -99,6 +113,7 @@ urlpatterns = [
     path("healthz", overview.healthz, name="healthz"),
     path("clusters/", include(cluster_urls)),
     path("directors/", include(director_urls)),
+    path("drains/", include(drain_urls)),
     path("api/v1/", include(api_urls)),
     *service_urls,
     *history_urls,

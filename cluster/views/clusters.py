@@ -1,5 +1,7 @@
 """Clusters: list, one, new, edit, remove, review and apply, revisions."""
 
+from typing import Any
+
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -8,27 +10,36 @@ from django.views.decorators.http import require_GET, require_http_methods
 from cluster import access
 from cluster.actions import changes, clusters
 from cluster.actions.problems import Rejected
+from cluster.drain_forms import BulkForm
+from cluster.draining import marks
 from cluster.forms import ApplyForm, ClusterForm, ConfirmForm
 from cluster.http import OperatorRequest, actor, poll
 from cluster.ipvs.formats.document import from_document
 from cluster.ipvs.formats.ipvsadm import save
 from cluster.ipvs.traffic.document import from_document as traffic_from_document
 from cluster.ipvs.traffic.words import policy_words
+from cluster.models import Cluster
 from cluster.overview import cluster_state, cluster_states
 from cluster.review import review
+from cluster.standing import outages
 
 
 @require_GET
 def cluster_list(request: OperatorRequest) -> HttpResponse:
-    states = cluster_states(access.visible_clusters(request.user))
-    return render(request, "cluster/cluster_list.html", {"clusters": states})
+    return render(request, "cluster/cluster_list.html", clusters_context(request))
 
 
 @poll
 @require_GET
 def cluster_table(request: OperatorRequest) -> HttpResponse:
+    return render(request, "cluster/_cluster_table.html", clusters_context(request))
+
+
+def clusters_context(request: OperatorRequest) -> dict[str, Any]:
+    """What templates/cluster/_cluster_table.html needs."""
     states = cluster_states(access.visible_clusters(request.user))
-    return render(request, "cluster/_cluster_table.html", {"clusters": states})
+    heard = [part.one for state in states for part in state.directors]
+    return {"clusters": states, "outages": outages([state.cluster for state in states], heard)}
 
 
 @require_http_methods(["GET", "POST"])
@@ -48,13 +59,14 @@ def cluster_new(request: OperatorRequest) -> HttpResponse:
 @require_GET
 def cluster_detail(request: OperatorRequest, pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, pk, needs="view")
+    services = cluster.services.prefetch_related("backends")
     context = {
-        "cluster": cluster,
-        "state": cluster_state(cluster),
-        "services": cluster.services.prefetch_related("backends"),
+        **_directors(request, cluster),
+        "services": services,
+        "marks": marks(cluster, services),
+        "bulk_actions": BulkForm.ACTIONS,
         "jobs": cluster.jobs.prefetch_related("runs")[:5],
         "may_operate": access.may(request.user, "operate", cluster),
-        "may_administer": access.may(request.user, "administer", cluster),
     }
     return render(request, "cluster/cluster_detail.html", context)
 
@@ -63,12 +75,17 @@ def cluster_detail(request: OperatorRequest, pk: int) -> HttpResponse:
 @require_GET
 def cluster_directors(request: OperatorRequest, pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, pk, needs="view")
-    context = {
+    return render(request, "cluster/_cluster_directors.html", _directors(request, cluster))
+
+
+def _directors(request: OperatorRequest, cluster: Cluster) -> dict[str, Any]:
+    state = cluster_state(cluster)
+    return {
         "cluster": cluster,
-        "state": cluster_state(cluster),
+        "state": state,
+        "outages": outages([cluster], [part.one for part in state.directors]),
         "may_administer": access.may(request.user, "administer", cluster),
     }
-    return render(request, "cluster/_cluster_directors.html", context)
 
 
 @require_http_methods(["GET", "POST"])

@@ -10,7 +10,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from cluster import access, live
+from cluster import access, live, standing
 from cluster.http import OperatorRequest, not_modified, page_number, poll
 from cluster.models import Cluster, Director, VirtualService
 
@@ -46,10 +46,14 @@ def live_context(
     answers = live.read([director] if director else cluster.directors.all())
     chosen = {"director": director.pk if director else "", "service": service.pk if service else ""}
     names = {str(row): row for row in cluster.services.prefetch_related("backends")}
+    only = str(service) if service else ""
+    rows = live.rows(answers, only=only)
+    standing.mark(rows, cluster, answers)
     return {
         "live_url": reverse("live-table", args=[cluster.pk]) + "?" + urlencode(chosen),
         "live_stamp": answers.stamp,
-        "live_rows": live.rows(answers, only=str(service) if service else ""),
+        "live_rows": rows,
+        "live_outages": standing.outages([cluster], answers.directors, only=only),
         "live_at": min((one.at for one in answers.counted if one.at), default=None),
         "live_is_stale": all(one.is_stale for one in answers.directors),
         "live_left_out": _without(answers.left_out),

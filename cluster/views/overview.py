@@ -9,14 +9,14 @@ from django.views.decorators.http import require_GET
 from cluster import access
 from cluster.http import OperatorRequest
 from cluster.models import Director, Job
-from cluster.overview import cluster_states
+from cluster.views.clusters import clusters_context
 
 
 @require_GET
 def overview(request: OperatorRequest) -> HttpResponse:
     clusters = access.visible_clusters(request.user)
     context = {
-        "clusters": cluster_states(clusters),
+        **clusters_context(request),
         "jobs": Job.objects.filter(cluster__in=clusters).prefetch_related("runs")[:8],
         "waiting": Director.objects.waiting() if access.may(request.user, "administer") else [],
     }

@@ -9,6 +9,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from cluster import access, desired
 from cluster.actions import services
 from cluster.actions.problems import Rejected
+from cluster.draining import marks
 from cluster.forms import ConfirmForm, ServiceForm
 from cluster.http import OperatorRequest, actor, search_text
 from cluster.ipvs.traffic.policy import Policy
@@ -56,6 +57,7 @@ def service_detail(request: OperatorRequest, pk: int) -> HttpResponse:
         "cluster": service.cluster,
         "backends": service.backends.all(),
         **_health_context(service),
+        "marks": marks(service.cluster, [service]),
         "may_operate": access.may(request.user, "operate", service.cluster),
         **live_context(service.cluster, service=service),
     }

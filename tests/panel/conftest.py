@@ -19,8 +19,7 @@ from kombu.exceptions import OperationalError
 from cluster import jobs, live
 from cluster.actions import backends, changes, clusters, directors, services
 from cluster.audit import Actor
-from cluster.desired import draft_table
-from cluster.ipvs.formats.document import fingerprint
+from cluster.desired import draft_policies, draft_print, draft_table
 from cluster.models import Backend, Cluster, Director, Job, Role, RoleBinding, Run, VirtualService
 from cluster.wire.envelope import SigningKey, _signed_bytes
 from cluster.wire.messages import Event, Frame, Report, frame_key
@@ -211,7 +210,8 @@ def director(web: Cluster, talker: TalkingDirector) -> Director:
 
 
 def apply_draft(cluster: Cluster, *, reason: str = "") -> Job:
-    seen = fingerprint(draft_table(Cluster.objects.get(pk=cluster.pk)))
+    fresh = Cluster.objects.get(pk=cluster.pk)
+    seen = draft_print(draft_table(fresh), draft_policies(fresh))
     return changes.apply(cluster, seen=seen, reason=reason, by=ANN)
 
 

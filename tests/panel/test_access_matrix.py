@@ -6,7 +6,10 @@ import pytest
 from django.test import Client
 from django.urls import get_resolver, reverse
 
+from cluster.actions import drains
+from cluster.ipvs.traffic.policy import Target
 from cluster.models import AuditEntry, Backend, Director, Job, Run, VirtualService
+from tests.panel.conftest import ANN
 
 # name -> (method, arguments, who may). V: viewer and above, O: operator and above, C: administrator of the
 # cluster, A: administrator of everything. "all": whoever is signed in.
@@ -23,6 +26,14 @@ MATRIX = {
     "cluster-review POST": ("post", ["cluster"], "O"),
     "live": ("get", ["cluster"], "V"),
     "live-table": ("get", ["cluster"], "V"),
+    "cluster-bulk": ("post", ["cluster"], "O"),
+    "drain-list": ("get", ["cluster"], "V"),
+    "drain-new": ("get", ["cluster"], "O"),
+    "drain-detail": ("get", ["drain"], "V"),
+    "drain-live": ("get", ["drain"], "V"),
+    "drain-edit": ("get", ["drain"], "O"),
+    "drain-cut": ("get", ["drain"], "O"),
+    "drain-undrain": ("post", ["drain"], "O"),
     "revision-list": ("get", ["cluster"], "V"),
     "revision-detail": ("get", ["cluster", "revision"], "V"),
     "cluster-import": ("get", ["cluster"], "O"),
@@ -72,8 +83,20 @@ ALLOWED = {"ann": "VOAC", "otto": "VO", "vera": "V", "mallory": "", "nobody": ""
 def numbers(run: Run, backend: Backend, service: VirtualService, director: Director) -> dict[str, int]:
     entry = AuditEntry.objects.filter(cluster="web").first()
     assert entry is not None
+    target = Target(address=backend.address)
+    drain = drains.drain(
+        service.cluster,
+        [target],
+        begins_at=None,
+        ends_at=None,
+        cut_at=None,
+        reason="",
+        by=ANN,
+        may_refuse_clients=True,
+    )
     return {
         "cluster": service.cluster_id,
+        "drain": drain.pk,
         "service": service.pk,
         "backend": backend.pk,
         "director": director.pk,

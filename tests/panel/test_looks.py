@@ -22,7 +22,7 @@ MADE_OF_VALUES = ("chip-", "field-", "state-", "step-", "tone-")
 def _statuses() -> set[str]:
     """Those that templates/ui/_status.html says there are."""
     said = (BASE / "templates/ui/_status.html").read_text().split("status:")[1].split("label:")[0]
-    words = {"of", "a", "run", "directors", "and", "clusters", "modules", "in", "sync"}
+    words = {"of", "a", "run", "directors", "and", "clusters", "modules", "in", "sync", "backends", "drains"}
     return set(re.findall(r"[a-z]+", said)) - words | {"in-sync"}
 
 

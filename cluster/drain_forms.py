@@ -1,0 +1,123 @@
+"""The forms of drains and of what is done to many backends at once."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.utils import timezone
+
+from cluster.actions.problems import Rejected
+from cluster.fields import PanelForm, weight_field
+from cluster.models import Drain
+
+LONGEST_WAIT_MIN = 31 * 24 * 60
+
+
+def moment_field(label: str, help_text: str) -> forms.DateTimeField:
+    """A moment in UTC, as the whole panel says them."""
+    widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+    return forms.DateTimeField(
+        label=label,
+        required=False,
+        widget=widget,
+        input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"],
+        help_text=help_text,
+        error_messages={"invalid": "Write the moment like 2026-03-29 04:00, in UTC."},
+    )
+
+
+class _EndForm(PanelForm):
+    """How a drain ends."""
+
+    ends_at = moment_field(
+        "Ends at (UTC)", "Then the backends come back by themselves. Empty: when you undrain."
+    )
+    cut_after_min = forms.IntegerField(
+        label="Cut what is left after, minutes",
+        required=False,
+        min_value=1,
+        max_value=LONGEST_WAIT_MIN,
+        help_text="Counted from the beginning. Who is still connected then loses the backend. Empty: nobody"
+        " is cut.",
+    )
+    reason = forms.CharField(
+        max_length=200,
+        required=False,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        help_text="Why; for the audit log and for whoever reads it at night.",
+    )
+
+    def cut_at(self, begins_at: datetime) -> datetime | None:
+        minutes = self.cleaned_data["cut_after_min"]
+        return None if minutes is None else begins_at + timedelta(minutes=minutes)
+
+    def add_problems(self, rejected: Rejected) -> None:
+        """The action says when; the form asked after how long."""
+        for problem in rejected.problems:
+            field = "cut_after_min" if problem.field == "cut_at" else problem.field
+            self.add_error(field if field in self.fields else None, problem.text)
+
+
+class DrainForm(_EndForm):
+    begins_at = moment_field("Begins at (UTC)", "Empty: now, on all directors.")
+    may_refuse_clients = forms.BooleanField(
+        label="Drain it although a service is left without a backend", required=False
+    )
+    field_order = ["begins_at", "ends_at", "cut_after_min", "reason", "may_refuse_clients"]
+
+    def said(self) -> dict[str, Any]:
+        """The cleaned values as the action takes them."""
+        begins = self.cleaned_data["begins_at"]
+        return {
+            "begins_at": begins,
+            "ends_at": self.cleaned_data["ends_at"],
+            "cut_at": self.cut_at(begins or timezone.now()),
+            "reason": self.cleaned_data["reason"],
+            "may_refuse_clients": self.cleaned_data["may_refuse_clients"],
+        }
+
+
+class DrainEndForm(_EndForm):
+    @classmethod
+    def initial_of(cls, drain: Drain) -> dict[str, Any]:
+        """What the form shows of a drain."""
+        waits = round((drain.cut_at - drain.begins_at).total_seconds() / 60) if drain.cut_at else None
+        return {"ends_at": drain.ends_at, "cut_after_min": waits}
+
+
+class BulkForm(PanelForm):
+    """What is to happen to the ticked backends. `chosen` are their pks with the versions that were seen."""
+
+    ACTIONS = [
+        ("drain", "Drain now"),
+        ("plan", "Drain in a window…"),
+        ("undrain", "Undrain"),
+        ("set-weight", "Set the weight in the draft"),
+    ]
+    MOST_IN_A_WINDOW = 200
+
+    do = forms.ChoiceField(choices=ACTIONS)
+    weight = weight_field()
+    reason = forms.CharField(max_length=200, required=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["weight"].required = self["do"].value() == "set-weight"
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        assert hasattr(self.data, "getlist")
+        cleaned["chosen"] = dict(filter(None, map(_pk_and_version, self.data.getlist("backend"))))
+        if not cleaned["chosen"]:
+            self.add_error(None, "Tick at least one backend.")
+        elif cleaned.get("do") == "plan" and len(cleaned["chosen"]) > self.MOST_IN_A_WINDOW:
+            # They stand in the address of the next page.
+            self.add_error(None, f"Plan at most {self.MOST_IN_A_WINDOW} backends at once, or drain hosts.")
+        return cleaned
+
+
+def _pk_and_version(text: str) -> tuple[int, int] | None:
+    parts = [int(part) for part in text.split(":") if part.isdecimal() and len(part) < 18]
+    return (parts[0], parts[1]) if len(parts) == 2 else None

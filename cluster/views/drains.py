@@ -1,0 +1,201 @@
+"""Drains: list, one and its live part, begin, change the end, cut, undrain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_htmx.http import HttpResponseStopPolling
+
+from cluster import access, desired, live, standing
+from cluster.actions import drains
+from cluster.actions.problems import Rejected
+from cluster.drain_forms import DrainEndForm, DrainForm
+from cluster.draining import DrainState, drain_states
+from cluster.http import OperatorRequest, actor, not_modified, page_number, poll, search_text
+from cluster.ipvs.state import canonical_address
+from cluster.ipvs.traffic.policy import Target
+from cluster.models import Backend, Cluster, Drain
+
+MOST_PAST = 50
+# Two minutes at the pace of the frames: what a small chart can show.
+LONGEST_TRAIL = 60
+
+
+@require_GET
+def drain_list(request: OperatorRequest, pk: int) -> HttpResponse:
+    cluster = access.get_cluster(request, pk, needs="view")
+    wanted, answers = cluster.drains.wanted(), live.read(cluster.directors.all())
+    states = drain_states(cluster, wanted, answers)
+    past = cluster.drains.exclude(pk__in=[state.row.pk for state in states])[:MOST_PAST]
+    context = {
+        "cluster": cluster,
+        "now": [state for state in states if state.status != "planned"],
+        "planned": [state for state in reversed(states) if state.status == "planned"],
+        "past": drain_states(cluster, past, live.Live(True)),
+        "may_operate": access.may(request.user, "operate", cluster),
+    }
+    return render(request, "cluster/drain_list.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def drain_new(request: OperatorRequest, pk: int) -> HttpResponse:
+    """What is to be drained stands in the address: `?service=`, `?backend=` (several), `?address=`."""
+    cluster = access.get_cluster(request, pk, needs="operate")
+    targets = _asked_for(request, cluster)
+    form = DrainForm(request.POST or None)
+    if form.is_valid():
+        try:
+            drain = drains.drain(cluster, targets, **form.said(), by=actor(request))
+            return redirect("drain-detail", drain.pk)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    return render(request, "cluster/drain_form.html", _before(cluster, targets) | {"form": form})
+
+
+@require_GET
+def drain_detail(request: OperatorRequest, pk: int) -> HttpResponse:
+    drain = access.get_drain(request, pk, needs="view")
+    return render(request, "cluster/drain_detail.html", _context(request, drain))
+
+
+@poll
+@require_GET
+def drain_live(request: OperatorRequest, pk: int) -> HttpResponse:
+    """204 while nothing has changed; 286, which ends the polling, when the drain is over."""
+    drain = access.get_drain(request, pk, needs="view")
+    context = _context(request, drain)
+    if not context["redis_is_up"]:
+        return HttpResponse(status=503)
+    if request.GET.get("stamp") == context["stamp"]:
+        return not_modified()
+    response = render(request, "cluster/_drain_parts.html", context)
+    return HttpResponseStopPolling(response.content) if context["state"].is_over else response
+
+
+@require_http_methods(["GET", "POST"])
+def drain_edit(request: OperatorRequest, pk: int) -> HttpResponse:
+    drain = access.get_drain(request, pk, needs="operate")
+    form = DrainEndForm(request.POST or None, initial=DrainEndForm.initial_of(drain))
+    if form.is_valid():
+        said = {"ends_at": form.cleaned_data["ends_at"], "reason": form.cleaned_data["reason"]}
+        try:
+            drains.change_end(drain, cut_at=form.cut_at(drain.begins_at), **said, by=actor(request))
+            messages.success(request, f"The end of {drain} is changed.")
+            return redirect("drain-detail", drain.pk)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    context = {"form": form, "drain": drain, "cluster": drain.cluster, "utc_now": timezone.now()}
+    return render(request, "cluster/drain_edit.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def drain_cut(request: OperatorRequest, pk: int) -> HttpResponse:
+    drain = access.get_drain(request, pk, needs="operate")
+    if request.method == "POST":
+        try:
+            drains.cut_now(drain, by=actor(request))
+            messages.success(request, f"{drain} is cut: its backends leave the directors' tables.")
+        except Rejected as rejected:
+            messages.error(request, str(rejected))
+        return redirect("drain-detail", drain.pk)
+    return render(request, "cluster/drain_cut.html", _context(request, drain))
+
+
+@require_POST
+def drain_undrain(request: OperatorRequest, pk: int) -> HttpResponse:
+    drain = access.get_drain(request, pk, needs="operate")
+    try:
+        drains.undrain(drain, reason=search_text(request.POST.get("reason")), by=actor(request))
+        messages.success(request, f"{drain} is ended: what it held comes back, by the ramp of each service.")
+    except Rejected as rejected:
+        messages.error(request, str(rejected))
+    return redirect("drain-detail", drain.pk)
+
+
+def _asked_for(request: OperatorRequest, cluster: Cluster) -> list[Target]:
+    """What the address names and the cluster has."""
+    targets = []
+    if service := cluster.services.filter(pk=page_number(request.GET.get("service"))).first():
+        targets.append(Target(desired.service_value(service, with_backends=False).key))
+    pks = [page_number(text.partition(":")[0]) for text in request.GET.getlist("backend")]
+    for backend in Backend.objects.filter(pk__in=pks, service__cluster=cluster).select_related("service"):
+        key = desired.service_value(backend.service, with_backends=False).key
+        place = desired.backend_value(backend).key
+        targets.append(Target(key, place.address, place.port))
+    if address := search_text(request.GET.get("address")):
+        try:
+            targets.append(Target(address=canonical_address(address)))
+        except ValueError:
+            messages.error(request, "The host is not an IP address. Choose one from the cluster's page.")
+    return targets
+
+
+def _before(cluster: Cluster, targets: list[Target]) -> dict[str, Any]:
+    """What would be drained, and what that leaves behind."""
+    table, answers = standing.ordered(cluster).table, live.read(cluster.directors.all())
+    places = drains.covered(table, targets)
+    rows = {row.label: row for row in live.rows(answers)}
+    return {
+        "cluster": cluster,
+        "targets": targets,
+        "places": [_place_row(table, place, rows) for place in places],
+        "alone": list(drains.stranded(cluster, places, drains.known_standings(cluster)).values()),
+        "taken": list(
+            dict.fromkeys(
+                text for one in targets for text in drains.refusals(cluster, table, one, at=timezone.now())
+            )
+        ),
+        "utc_now": timezone.now(),
+    }
+
+
+def _place_row(table: Any, place: Any, rows: dict[str, live.Row]) -> dict[str, Any]:
+    key, backend = place
+    service = table.by_key[key]
+    weight = next(one.weight for one in service.backends if one.key == backend)
+    row = rows.get(str(key))
+    counted = row.backends.get(str(backend)) if row else None
+    return {"service": key, "backend": backend, "weight": weight, "row": counted, "held": service.persistence}
+
+
+def _context(request: OperatorRequest, drain: Drain) -> dict[str, Any]:
+    answers = live.read(drain.cluster.directors.all())
+    state = drain_states(drain.cluster, [drain], answers)[0]
+    trail = _trail(request, state)
+    stamp = f"{answers.stamp}.{state.status}.{drain.ends_at}.{drain.cut_at}"
+    return {
+        "drain": drain,
+        "cluster": drain.cluster,
+        "state": state,
+        "stamp": stamp,
+        "trail": trail,
+        "trail_text": ".".join(map(str, trail)),
+        "points": _points(trail),
+        "most": max(trail),
+        "redis_is_up": answers.redis_is_up,
+        "at": min((one.at for one in answers.counted if one.at), default=None),
+        "stale_after": live.STALE_AFTER_S,
+        "may_operate": access.may(request.user, "operate", drain.cluster),
+        "live_url": reverse("drain-live", args=[drain.pk]),
+    }
+
+
+def _trail(request: OperatorRequest, state: DrainState) -> list[int]:
+    """How many were connected, poll by poll, since the page was opened: the page sends it back, so that
+    nothing has to keep it."""
+    said = [page_number(text) for text in request.GET.get("trail", "").split(".") if text]
+    return [*said[-LONGEST_TRAIL + 1 :], state.left]
+
+
+def _points(trail: list[int]) -> str:
+    """The corners of the line in a chart of 240 by 40, newest at the right."""
+    if len(trail) < 2:
+        return ""
+    step, most = 236 / (len(trail) - 1), max(trail) or 1
+    return " ".join(f"{2 + index * step:.0f},{38 - 36 * left / most:.0f}" for index, left in enumerate(trail))

@@ -1,0 +1,107 @@
+"""Many backends at once: each has its own outcome."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from cluster.actions import backends, drains, services
+from cluster.ipvs.traffic.policy import Target
+from cluster.models import Backend, Cluster, Director, Drain, VirtualService
+from tests.panel.conftest import ANN, apply_draft
+
+
+@pytest.fixture
+def four(web: Cluster, service: VirtualService, director: Director) -> list[Backend]:
+    """Two services with two backends each, applied."""
+    other = services.add_service(web, services.ServiceFields("udp", "192.168.50.10", 53), by=ANN)
+    added = [
+        backends.add_backend(one, backends.BackendFields(f"192.168.50.{last}", one.port), by=ANN)
+        for one in (service, other)
+        for last in (11, 12)
+    ]
+    apply_draft(web)
+    return added
+
+
+def ticked(*chosen: Backend) -> list[str]:
+    return [f"{one.pk}:{one.version}" for one in chosen]
+
+
+def test_a_weight_is_set_in_the_draft_of_all_but_those_that_somebody_changed(
+    web: Cluster, four: list[Backend], otto: Client
+) -> None:
+    asked = {"do": "set-weight", "weight": "7", "backend": ticked(four[0], four[3])}
+    backends.set_weight(Backend.objects.get(pk=four[3].pk), seen_version=1, weight=2, by=ANN)
+    page = otto.post(reverse("cluster-bulk", args=[web.pk]), asked).content.decode()
+    assert "1 done, 1 refused" in page and "ann has changed it" in page
+    weights = dict(Backend.objects.values_list("pk", "weight"))
+    assert (weights[four[0].pk], weights[four[3].pk]) == (7, 2)
+    # Sent again, nothing is done twice.
+    assert "0 done, 2 refused" in otto.post(reverse("cluster-bulk", args=[web.pk]), asked).content.decode()
+
+
+def test_a_drain_of_many_is_one_drain_and_names_those_that_it_leaves(
+    web: Cluster, four: list[Backend], otto: Client
+) -> None:
+    asked = {"do": "drain", "reason": "new kernel", "backend": ticked(four[0], four[2], four[3])}
+    page = otto.post(reverse("cluster-bulk", args=[web.pk]), asked).content.decode()
+    # Both backends of the second service together would leave nobody.
+    assert "1 done, 2 refused" in page and "Drain it on its own page" in page
+    assert [len(row.targets) for row in Drain.objects.all()] == [1]
+    page = otto.post(reverse("cluster-bulk", args=[web.pk]), asked | {"backend": ticked(*four[::2])})
+    assert "drained already" in page.content.decode() and "1 done, 1 refused" in page.content.decode()
+
+
+def test_undrain_of_many_leaves_a_drain_that_has_others(
+    web: Cluster, four: list[Backend], otto: Client
+) -> None:
+    def begin(target: Target) -> Drain:
+        return drains.drain(web, [target], begins_at=None, ends_at=None, cut_at=None, reason="", by=ANN)
+
+    host = begin(Target(address="192.168.50.11"))
+    url = reverse("cluster-bulk", args=[web.pk])
+    page = otto.post(url, {"do": "undrain", "backend": ticked(four[0], four[1])}).content.decode()
+    assert "1 more backend that is not ticked" in page and "No drain has it." in page
+    host.refresh_from_db()
+    assert host.ended_at is None
+    page = otto.post(url, {"do": "undrain", "backend": ticked(four[0], four[2])}).content.decode()
+    assert "2 done, 0 refused" in page
+    host.refresh_from_db()
+    assert host.ended_at is not None
+
+
+def test_a_window_for_many_is_planned_on_the_page_of_drains(
+    web: Cluster, four: list[Backend], otto: Client
+) -> None:
+    asked = {"do": "plan", "backend": ticked(four[0], four[2])}
+    answer = otto.post(reverse("cluster-bulk", args=[web.pk]), asked)
+    assert answer.status_code == 302
+    otto.post(answer["Location"], {"begins_at": "2040-03-01T04:00", "ends_at": "2040-03-01T05:00"})
+    assert [len(row.targets) for row in Drain.objects.all()] == [2]
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ({"do": "drain"}, "Tick at least one backend."),
+        ({"do": "drain", "backend": ["x", "1", "9" * 40 + ":1"]}, "Tick at least one backend."),
+        ({"do": "set-weight", "backend": ["1:1"], "weight": "70000"}, "The weight must be between"),
+        ({"do": "explode", "backend": ["1:1"]}, "Select a valid choice"),
+    ],
+)
+def test_what_makes_no_sense_is_said_on_the_clusters_page(
+    web: Cluster, four: list[Backend], otto: Client, said: dict[str, object], sentence: str
+) -> None:
+    page = otto.post(reverse("cluster-bulk", args=[web.pk]), said, follow=True).content.decode()
+    assert sentence in page
+
+
+def test_backends_of_other_clusters_are_not_touched(
+    web: Cluster, other: Cluster, four: list[Backend], mallory: Client
+) -> None:
+    asked = {"do": "set-weight", "weight": "7", "backend": ticked(four[0])}
+    page = mallory.post(reverse("cluster-bulk", args=[other.pk]), asked).content.decode()
+    assert "0 done, 0 refused" in page
+    assert Backend.objects.get(pk=four[0].pk).weight == 1
