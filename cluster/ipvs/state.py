@@ -18,6 +18,9 @@ _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 class _OpenEnum(IntEnum):
     """An enum that keeps numbers it has no name for: somebody else's service must survive being read."""
 
+    # Equal to numbers, so hashed as they are; and Enum's own makes keys, which hold these, slow.
+    __hash__ = int.__hash__
+
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
         if not isinstance(value, int):

@@ -5,10 +5,11 @@ The director computes it to act, and the panel, from the same values, to show it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
+from operator import is_
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -126,13 +127,39 @@ def profile_at(profiles: Iterable[Profile], now: float) -> Profile | None:
     )
 
 
+def next_switch(profiles: Iterable[Profile], now: float) -> tuple[float, Profile | None] | None:
+    """When another profile holds by its hours, or none, and which. None where nothing changes within a week:
+    hours come back each week."""
+    profiles = tuple(profiles)
+    holds = profile_at(profiles, now)
+    turns = {turn for profile in profiles for hours in profile.hours for turn in _turns(hours, now)}
+    for moment in sorted(turns.union(_quarters(now)) if turns else turns):
+        if moment > now and (then := profile_at(profiles, moment)) != holds:
+            return moment, then
+    return None
+
+
+def _turns(hours: Hours, now: float) -> Iterator[float]:
+    """When the hours may begin or end within a week, by the clock of their zone."""
+    today = datetime.fromtimestamp(now, _zone(hours.zone))
+    for days in range(9):
+        for clock in (hours.begins, hours.ends):
+            hour, minute = map(int, clock.split(":"))
+            day = today + timedelta(days=days)
+            # Where the clock is put back, it shows the same time twice.
+            for fold in (0, 1):
+                yield day.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=fold).timestamp()
+
+
+def _quarters(now: float) -> Iterator[float]:
+    """Every quarter of an hour within a week: at these days begin, and clocks are put forward or back."""
+    first = now - now % 900 + 900
+    return (first + 900 * number for number in range(8 * 96))
+
+
 def within(hours: Hours, now: float) -> bool:
     """Whether these are the hours now. In a zone that this machine does not know, UTC counts."""
-    try:
-        zone: ZoneInfo | None = ZoneInfo(hours.zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        zone = None
-    here = datetime.fromtimestamp(now, zone or UTC)
+    here = datetime.fromtimestamp(now, _zone(hours.zone))
     clock = f"{here:%H:%M}"
     if hours.begins < hours.ends:
         return here.weekday() in hours.days and hours.begins <= clock < hours.ends
@@ -145,6 +172,29 @@ def within(hours: Hours, now: float) -> bool:
     )
 
 
+def _zone(name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return UTC
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One backend with all that counts for it. `base` is its weight by the profile, else by the table."""
+
+    backend: Backend
+    place: Place
+    base: int
+    because: str
+    drain: Drain | None
+    verdict: Verdict | None
+
+    @property
+    def is_down(self) -> bool:
+        return self.verdict is not None and not self.verdict.is_up
+
+
 def _service(
     service: Service,
     policy: Policy,
@@ -154,79 +204,68 @@ def _service(
     now: float,
     notes: dict[Place, Note],
 ) -> Service:
-    key = service.key
-    wanted: list[tuple[Backend, Note]] = []
-    out = _allowed_out(service, policy, drains, observed, now)
-    for backend in service.backends:
-        place = key, backend.key
-        base = profile.weights.get(place, backend.weight) if profile else backend.weight
-        because = f"profile {profile.name}" if profile and place in profile.weights else ""
-        note = _note(place, base, because, policy, drains, observed, place in out, now)
-        notes[place] = note
-        wanted.append((backend, note))
-    kept = [
-        backend if note.weight == backend.weight else replace(backend, weight=note.weight)
-        for backend, note in wanted
-        if note.standing not in (Standing.CUT, Standing.REMOVED)
-    ]
+    cases = [_case(service.key, backend, policy, drains, profile, observed) for backend in service.backends]
+    out = _allowed_out(cases, policy)
+    kept = []
+    for case in cases:
+        note = notes[case.place] = _note(case, policy, observed, case.place in out, now)
+        if note.standing not in (Standing.CUT, Standing.REMOVED):
+            backend = case.backend
+            kept.append(backend if note.weight == backend.weight else replace(backend, weight=note.weight))
     if policy.sorry and not any(backend.weight for backend in kept):
         sorry = replace(policy.sorry, weight=max(1, policy.sorry.weight))
         if sorry.key not in {backend.key for backend in service.backends}:
-            notes[key, sorry.key] = Note(Standing.SORRY, sorry.weight, "no backend is in service")
+            notes[service.key, sorry.key] = Note(Standing.SORRY, sorry.weight, "no backend is in service")
             kept.append(sorry)
-    if len(kept) == len(service.backends) and all(map(_is_same, kept, service.backends)):
+    if len(kept) == len(service.backends) and all(map(is_, kept, service.backends)):
         return service
     return service.with_backends(kept)
 
 
-def _is_same(one: Backend, other: Backend) -> bool:
-    return one is other
-
-
-def _allowed_out(
-    service: Service, policy: Policy, drains: list[Drain], observed: Observed, now: float
-) -> set[Place]:
-    """Of the backends that are down, those that may be taken out: the longest down first, and together with
-    the drained ones no more than the policy's share."""
-    places = [(service.key, backend.key) for backend in service.backends if backend.weight]
-    drained = {place for place in places if _drain_of(place, drains)}
-    down = [
-        (verdict.since, place)
-        for place in places
-        if place not in drained
-        and (verdict := _verdict(place, policy, observed)) is not None
-        and not verdict.is_up
-    ]
-    room = len(places) * policy.most_out_percent // 100 - len(drained)
-    return {place for _, place in sorted(down)[: max(0, room)]}
-
-
-def _verdict(place: Place, policy: Policy, observed: Observed) -> Verdict | None:
-    return observed.verdicts.get(place) if policy.check_of(place[1]) else None
-
-
-def _note(
-    place: Place,
-    base: int,
-    because: str,
+def _case(
+    key: ServiceKey,
+    backend: Backend,
     policy: Policy,
     drains: list[Drain],
+    profile: Profile | None,
     observed: Observed,
-    may_go: bool,
-    now: float,
-) -> Note:
-    drain = _drain_of(place, drains)
+) -> _Case:
+    place = key, backend.key
+    weight = profile.weights.get(place) if profile else None
+    because = f"profile {profile.name}" if profile and weight is not None else ""
+    verdict = observed.verdicts.get(place) if policy.check_of(place[1]) else None
+    drain = _drain_of(place, drains) if drains else None
+    return _Case(backend, place, backend.weight if weight is None else weight, because, drain, verdict)
+
+
+def _allowed_out(cases: list[_Case], policy: Policy) -> set[Place]:
+    """Of the backends that are down, those that may be taken out: the longest down first, and together with
+    the drained ones no more than the policy's share. Those without weight serve nobody, so they may always
+    go, and do not count."""
+    serving = [case for case in cases if case.base]
+    drained = sum(case.drain is not None for case in serving)
+    down = sorted(
+        (case.verdict.since, case.place)
+        for case in serving
+        if case.verdict is not None and case.is_down and case.drain is None
+    )
+    room = max(0, len(serving) * policy.most_out_percent // 100 - drained)
+    idle = {case.place for case in cases if case.is_down and not case.base}
+    return idle | {place for _, place in down[:room]}
+
+
+def _note(case: _Case, policy: Policy, observed: Observed, may_go: bool, now: float) -> Note:
+    drain, verdict, place = case.drain, case.verdict, case.place
     if drain is not None:
         standing = Standing.CUT if drain.cuts(now) else Standing.DRAINING
         return Note(standing, 0, f"drain {drain.id}", drain.id)
-    verdict = _verdict(place, policy, observed)
     if verdict is not None and not verdict.is_up and may_go:
         held = ", held because it goes up and down" if verdict.is_flapping else ""
         standing = Standing.REMOVED if policy.on_failure is OnFailure.REMOVE else Standing.DOWN
         return Note(standing, 0, verdict.reason + held)
-    weight, cause = _by_load(place, base, policy, observed)
-    cause = ", ".join(filter(None, (because, cause)))
-    if verdict is not None and not verdict.is_up and base:
+    weight, cause = _by_load(place, case.base, policy, observed)
+    cause = ", ".join(filter(None, (case.because, cause)))
+    if verdict is not None and not verdict.is_up:
         share = f"down ({verdict.reason}), but at most {policy.most_out_percent} % may be taken out"
         return Note(Standing.KEPT, weight, share)
     since = observed.returning.get(place)
