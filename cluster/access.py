@@ -15,7 +15,18 @@ from django.http import Http404
 
 from cluster import audit
 from cluster.http import OperatorRequest, actor
-from cluster.models import Backend, Cluster, Director, Drain, Job, Revision, Role, RoleBinding, VirtualService
+from cluster.models import (
+    Backend,
+    Cluster,
+    Director,
+    Drain,
+    Job,
+    Revision,
+    Role,
+    RoleBinding,
+    VirtualService,
+    WeightProfile,
+)
 
 Need = Literal["view", "operate", "administer"]
 AnyRow = TypeVar("AnyRow", bound=Model)
@@ -80,6 +91,13 @@ def get_backend(request: OperatorRequest, pk: int, *, needs: Need) -> Backend:
     backend = _found(found.select_related("service__cluster"))
     require(request, needs, backend.service.cluster, what=f"{request.method} {request.path}")
     return backend
+
+
+def get_profile(request: OperatorRequest, pk: int, *, needs: Need) -> WeightProfile:
+    clusters = visible_clusters(request.user)
+    profile = _found(WeightProfile.objects.filter(pk=pk, cluster__in=clusters).select_related("cluster"))
+    require(request, needs, profile.cluster, what=f"{request.method} {request.path}")
+    return profile
 
 
 def get_director(request: OperatorRequest, pk: int, *, needs: Need) -> Director:

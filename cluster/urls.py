@@ -17,6 +17,7 @@ from cluster.views import (
     live,
     overview,
     people,
+    profiles,
     services,
 )
 
@@ -63,6 +64,17 @@ drain_urls = [
     path("<int:pk>/edit/", drains.drain_edit, name="drain-edit"),
     path("<int:pk>/cut/", drains.drain_cut, name="drain-cut"),
     path("<int:pk>/undrain/", drains.drain_undrain, name="drain-undrain"),
+]
+
+# /clusters/…/profiles/, /profiles/…
+profile_urls = [
+    path("clusters/<int:cluster_pk>/profiles/", profiles.profile_list, name="profile-list"),
+    path("clusters/<int:cluster_pk>/profiles/new/", profiles.profile_new, name="profile-new"),
+    path("profiles/<int:pk>/", profiles.profile_detail, name="profile-detail"),
+    path("profiles/<int:pk>/edit/", profiles.profile_edit, name="profile-edit"),
+    path("profiles/<int:pk>/remove/", profiles.profile_remove, name="profile-remove"),
+    path("profiles/<int:pk>/use/", profiles.profile_use, name="profile-use"),
+    path("profiles/<int:pk>/stop/", profiles.profile_stop, name="profile-stop"),
 ]
 
 # /directors/…
@@ -116,6 +128,7 @@ urlpatterns = [
     path("drains/", include(drain_urls)),
     path("api/v1/", include(api_urls)),
     *service_urls,
+    *profile_urls,
     *history_urls,
     *people_urls,
 ]

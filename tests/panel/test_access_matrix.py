@@ -8,7 +8,7 @@ from django.urls import get_resolver, reverse
 
 from cluster.actions import drains
 from cluster.ipvs.traffic.policy import Target
-from cluster.models import AuditEntry, Backend, Director, Job, Run, VirtualService
+from cluster.models import AuditEntry, Backend, Director, Job, Run, VirtualService, WeightProfile
 from tests.panel.conftest import ANN
 
 # name -> (method, arguments, who may). V: viewer and above, O: operator and above, C: administrator of the
@@ -49,6 +49,13 @@ MATRIX = {
     "backend-edit": ("get", ["backend"], "O"),
     "backend-set-weight": ("post", ["backend"], "O"),
     "backend-remove": ("get", ["backend"], "O"),
+    "profile-list": ("get", ["cluster"], "V"),
+    "profile-new": ("get", ["cluster"], "O"),
+    "profile-detail": ("get", ["profile"], "V"),
+    "profile-edit": ("get", ["profile"], "O"),
+    "profile-remove": ("get", ["profile"], "O"),
+    "profile-use": ("post", ["profile"], "O"),
+    "profile-stop": ("post", ["profile"], "O"),
     "director-list": ("get", [], "all"),
     "director-table": ("get", [], "all"),
     "director-detail": ("get", ["director"], "V"),
@@ -102,6 +109,7 @@ def numbers(run: Run, backend: Backend, service: VirtualService, director: Direc
         "director": director.pk,
         "job": run.job_id,
         "revision": 1,
+        "profile": WeightProfile.objects.create(cluster=service.cluster, name="night").pk,
         "audit": entry.sequence,
         "user": 10_000,
         "token": 10_000,

@@ -47,7 +47,7 @@ def to_document(traffic: Traffic) -> dict[str, Any]:
         "version": VERSION,
         "policies": policies_to_document(traffic.policies),
         "drains": [_drain_out(drain) for drain in traffic.drains],
-        "profiles": [_profile_out(profile) for profile in traffic.profiles],
+        "profiles": [profile_to_document(profile) for profile in traffic.profiles],
     } | ({"voters": voters} if voters else {})
 
 
@@ -198,7 +198,8 @@ def _drain_in(document: object, place: str) -> Drain:
     )
 
 
-def _profile_out(profile: Profile) -> dict[str, Any]:
+def profile_to_document(profile: Profile) -> dict[str, Any]:
+    """One profile of the document."""
     out: dict[str, Any] = {
         "id": profile.id,
         "name": profile.name,

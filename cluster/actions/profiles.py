@@ -1,0 +1,134 @@
+"""Weight profiles: add, edit, remove, use now, stop using. What is done here goes to the directors at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from django.db import transaction
+
+from cluster import audit, desired
+from cluster.actions.changes import carry_out
+from cluster.actions.problems import Rejected, judged_again, lock_cluster, save_if_unchanged, values
+from cluster.audit import Actor
+from cluster.ipvs.formats.document import from_document
+from cluster.ipvs.rules import Problem
+from cluster.ipvs.state import Table
+from cluster.ipvs.traffic.policy import Place
+from cluster.ipvs.traffic.profile_rules import overlapping, profile_problems
+from cluster.models import Cluster, WeightProfile
+
+NAMES = ("name", "position", "weights", "hours")
+
+
+@dataclass(frozen=True)
+class ProfileFields:
+    """What operators say of a profile; the columns of WeightProfile with the same names."""
+
+    name: str
+    weights: list[dict[str, Any]]
+    hours: list[dict[str, Any]] = field(default_factory=list)
+    position: int = 0
+
+
+@transaction.atomic
+def add_profile(cluster: Cluster, said: ProfileFields, *, by: Actor) -> WeightProfile:
+    """Add a profile, which is used in its hours from now on. Rejected where a rule forbids it, or hours meet
+    those of another profile with the same position."""
+    cluster = lock_cluster(cluster)
+    profile = WeightProfile(cluster=cluster, changed_by=by.name, **asdict(said))
+    _judge(profile)
+    with judged_again(lambda: _judge(profile)):
+        profile.save()
+    _tell(profile, "profile.add", by, after=values(profile, NAMES))
+    return profile
+
+
+@transaction.atomic
+def edit_profile(profile: WeightProfile, said: ProfileFields, *, seen_version: int, by: Actor) -> None:
+    """Change a profile; Rejected as for a new one, and where somebody else has changed it since."""
+    lock_cluster(profile.cluster)
+    before = values(profile, NAMES)
+    for name, value in asdict(said).items():
+        setattr(profile, name, value)
+    _judge(profile)
+    save_if_unchanged(profile, seen_version=seen_version, names=NAMES, by=by.name)
+    _tell(profile, "profile.edit", by, before=before, after=values(profile, NAMES))
+
+
+@transaction.atomic
+def remove_profile(profile: WeightProfile, *, by: Actor) -> None:
+    """Remove a profile; where it was in use, the weights of the table come back. Rejected where it is gone."""
+    lock_cluster(profile.cluster)
+    before = values(profile, (*NAMES, "pinned"))
+    if not WeightProfile.objects.filter(pk=profile.pk).delete()[0]:
+        raise Rejected(Problem("", f"Somebody has removed {profile} meanwhile."))
+    _tell(profile, "profile.remove", by, before=before)
+
+
+@transaction.atomic
+def use_profile(profile: WeightProfile, *, by: Actor) -> None:
+    """Pin the profile: its weights hold until somebody stops it. Another pinned one is not any more."""
+    cluster = lock_cluster(profile.cluster)
+    others = [str(other) for other in cluster.profiles.filter(pinned=True).exclude(pk=profile.pk)]
+    cluster.profiles.filter(pinned=True).exclude(pk=profile.pk).update(pinned=False)
+    _pin(profile, pinned=True)
+    _tell(profile, "profile.use", by, before={"pinned": others}, after={"pinned": [profile.name]})
+
+
+@transaction.atomic
+def stop_profile(profile: WeightProfile, *, by: Actor) -> None:
+    """Pin it no longer: profiles go by their hours again."""
+    lock_cluster(profile.cluster)
+    _pin(profile, pinned=False)
+    _tell(profile, "profile.stop", by, before={"pinned": [profile.name]}, after={"pinned": []})
+
+
+def tables(cluster: Cluster) -> Sequence[Table]:
+    """Those whose backends a profile may name: of the newest revision, if there is one, and of the draft."""
+    newest = cluster.revisions.first()
+    applied = [from_document(newest.table)] if newest else []
+    return [*applied, desired.draft_table(cluster)]
+
+
+def _pin(profile: WeightProfile, *, pinned: bool) -> None:
+    if not WeightProfile.objects.filter(pk=profile.pk).update(pinned=pinned):
+        raise Rejected(Problem("", f"Somebody has removed {profile} meanwhile."))
+    profile.pinned = pinned
+
+
+def _judge(profile: WeightProfile) -> None:
+    try:
+        value = desired.profile_value(profile)
+    except ValueError as error:
+        raise Rejected(Problem("", f"This is no profile: {error}")) from None
+    known: set[Place] = {
+        (service.key, backend.key)
+        for table in tables(profile.cluster)
+        for service in table
+        for backend in service.backends
+    }
+    problems = list(profile_problems(value, known))
+    others = list(profile.cluster.profiles.exclude(pk=profile.pk))
+    if any(other.name == profile.name for other in others):
+        text = f"{profile.cluster} has a profile {profile} already. Choose another name, or edit that one."
+        problems.append(Problem("name", text))
+    for other in others if not problems else ():
+        same = other.position == profile.position
+        if same and overlapping(value, desired.profile_value(other), now=time.time()):
+            text = f"Its hours meet those of {other}. Give it another number: the lower one counts then."
+            problems.append(Problem("position", text))
+    if problems:
+        raise Rejected(*problems)
+
+
+def _tell(profile: WeightProfile, action: str, by: Actor, **said: Any) -> None:
+    """To the directors, and last to the audit log."""
+    verb = action.partition(".")[2]
+    job = carry_out(profile.cluster, reason=f"profile {profile}: {verb}", by=by)
+    after = said.pop("after", None)
+    if job:
+        after = {**(after or {}), "job": job.pk}
+    audit.record(action, profile, by=by, cluster=profile.cluster, after=after, **said)

@@ -1,0 +1,158 @@
+"""Weight profiles of a cluster: list, dry run, new, edit, remove, use now, stop using."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from cluster import access, desired
+from cluster.actions import profiles
+from cluster.actions.problems import Rejected
+from cluster.dry_run import dry_run
+from cluster.http import OperatorRequest, actor
+from cluster.ipvs.traffic.effective import next_switch, profile_at
+from cluster.ipvs.traffic.policy import Profile
+from cluster.models import Cluster, WeightProfile
+from cluster.profile_forms import ProfileForm, hours_words
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A profile as the list shows it."""
+
+    row: WeightProfile
+    state: str
+    hours: list[str]
+    backends: int
+
+
+@require_GET
+def profile_list(request: OperatorRequest, cluster_pk: int) -> HttpResponse:
+    cluster = access.get_cluster(request, cluster_pk, needs="view")
+    values, now = {row: desired.profile_value(row) for row in cluster.profiles.all()}, time.time()
+    holds, switch = profile_at(values.values(), now), next_switch(values.values(), now)
+    context = {
+        "cluster": cluster,
+        "profiles": [_shown(row, value, holds) for row, value in values.items()],
+        "holds": holds,
+        "switch_at": datetime.fromtimestamp(switch[0], UTC) if switch else None,
+        "switch_to": switch[1] if switch else None,
+        "may_operate": access.may(request.user, "operate", cluster),
+    }
+    return render(request, "cluster/profile_list.html", context)
+
+
+@require_GET
+def profile_detail(request: OperatorRequest, pk: int) -> HttpResponse:
+    row = access.get_profile(request, pk, needs="view")
+    value = desired.profile_value(row)
+    context = {
+        "cluster": row.cluster,
+        "profile": row,
+        "hours": list(map(hours_words, value.hours)),
+        "runs": dry_run(row.cluster, value),
+        "may_operate": access.may(request.user, "operate", row.cluster),
+    }
+    return render(request, "cluster/profile_detail.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def profile_new(request: OperatorRequest, cluster_pk: int) -> HttpResponse:
+    cluster = access.get_cluster(request, cluster_pk, needs="operate")
+
+    def save(form: ProfileForm) -> WeightProfile:
+        return profiles.add_profile(cluster, form.said(), by=actor(request))
+
+    return _form_page(request, cluster, None, save)
+
+
+@require_http_methods(["GET", "POST"])
+def profile_edit(request: OperatorRequest, pk: int) -> HttpResponse:
+    row = access.get_profile(request, pk, needs="operate")
+
+    def save(form: ProfileForm) -> WeightProfile:
+        seen = form.cleaned_data["version"] or 0
+        profiles.edit_profile(row, form.said(), seen_version=seen, by=actor(request))
+        return row
+
+    return _form_page(request, row.cluster, row, save)
+
+
+@require_http_methods(["GET", "POST"])
+def profile_remove(request: OperatorRequest, pk: int) -> HttpResponse:
+    row = access.get_profile(request, pk, needs="operate")
+    if request.method == "POST":
+        return _done(request, row, profiles.remove_profile, f"The profile {row} is removed.")
+    return render(request, "cluster/profile_remove.html", {"profile": row, "cluster": row.cluster})
+
+
+@require_POST
+def profile_use(request: OperatorRequest, pk: int) -> HttpResponse:
+    row = access.get_profile(request, pk, needs="operate")
+    return _done(request, row, profiles.use_profile, f"{row} is in use until somebody stops it.")
+
+
+@require_POST
+def profile_stop(request: OperatorRequest, pk: int) -> HttpResponse:
+    row = access.get_profile(request, pk, needs="operate")
+    return _done(request, row, profiles.stop_profile, f"{row} goes by its hours again.")
+
+
+def _done(request: OperatorRequest, row: WeightProfile, act: Callable[..., None], text: str) -> HttpResponse:
+    try:
+        act(row, by=actor(request))
+        messages.success(request, text)
+    except Rejected as rejected:
+        messages.error(request, str(rejected))
+    return redirect("profile-list", row.cluster_id)
+
+
+def _form_page(
+    request: OperatorRequest,
+    cluster: Cluster,
+    row: WeightProfile | None,
+    save: Callable[[ProfileForm], WeightProfile],
+) -> HttpResponse:
+    value = desired.profile_value(row) if row else None
+    initial = {"version": row.version, "position": row.position} if row else {}
+    form = ProfileForm(request.POST or None, cluster=cluster, profile=value, initial=initial)
+    runs = None
+    if form.is_valid():
+        if "fill" in request.POST:
+            form = ProfileForm(form.filled(), cluster=cluster, profile=value)
+        elif "show" in request.POST:
+            runs = dry_run(cluster, _as_said(form))
+        elif saved := _saved(request, form, save):
+            return redirect("profile-list", saved.cluster_id)
+    context = {"form": form, "cluster": cluster, "profile": row, "runs": runs}
+    return render(request, "cluster/profile_form.html", context)
+
+
+def _saved(
+    request: OperatorRequest, form: ProfileForm, save: Callable[[ProfileForm], WeightProfile]
+) -> WeightProfile | None:
+    try:
+        saved = save(form)
+    except Rejected as rejected:
+        form.add_problems(rejected)
+        return None
+    messages.success(request, f"The profile {saved} is saved and on its way to the directors.")
+    return saved
+
+
+def _as_said(form: ProfileForm) -> Profile:
+    said = form.said()
+    unsaved = WeightProfile(pk=0, name=said.name, weights=said.weights, hours=said.hours)
+    return replace(desired.profile_value(unsaved), pinned=True)
+
+
+def _shown(row: WeightProfile, value: Profile, holds: Profile | None) -> Shown:
+    state = "pinned" if row.pinned else "in use" if value == holds else "waiting"
+    return Shown(row, state, list(map(hours_words, value.hours)), len(value.weights))
