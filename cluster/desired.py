@@ -82,7 +82,13 @@ def drain_value(row: models.Drain) -> Drain:
 
 def profile_value(row: models.WeightProfile) -> Profile:
     return traffic_document.profile_from_document(
-        {"id": row.pk, "name": row.name, "weights": row.weights, "hours": row.hours, "pinned": row.pinned}
+        {
+            "id": row.pk or 0,
+            "name": row.name,
+            "weights": row.weights,
+            "hours": row.hours,
+            "pinned": row.pinned,
+        }
     )
 
 

@@ -40,7 +40,7 @@ class ProfileForm(PanelForm):
     version = forms.IntegerField(widget=forms.HiddenInput, required=False)
 
     def __init__(self, data: Any = None, *, cluster: Cluster, profile: Profile | None, **kwargs: Any) -> None:
-        initial = kwargs.pop("initial", {}) | (_initial(profile) if profile else {})
+        initial = (_initial(profile) if profile else {}) | kwargs.pop("initial", {})
         super().__init__(data, initial=initial, **kwargs)
         self.services = list(tables(cluster)[0])
         self.profile = profile

@@ -1,4 +1,4 @@
-"""Weight profiles: add, edit, remove, use now, stop using. What is done here goes to the directors at once."""
+"""Weight profiles: add, edit, remove, use now, stop using. All of it goes to the directors at once."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def edit_profile(profile: WeightProfile, said: ProfileFields, *, seen_version: i
 
 @transaction.atomic
 def remove_profile(profile: WeightProfile, *, by: Actor) -> None:
-    """Remove a profile; where it was in use, the weights of the table come back. Rejected where it is gone."""
+    """Remove a profile; where it was in use, the table's weights come back. Rejected where it is gone."""
     lock_cluster(profile.cluster)
     before = values(profile, (*NAMES, "pinned"))
     if not WeightProfile.objects.filter(pk=profile.pk).delete()[0]:

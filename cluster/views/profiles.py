@@ -124,10 +124,11 @@ def _form_page(
     initial = {"version": row.version, "position": row.position} if row else {}
     form = ProfileForm(request.POST or None, cluster=cluster, profile=value, initial=initial)
     runs = None
-    if form.is_valid():
-        if "fill" in request.POST:
-            form = ProfileForm(form.filled(), cluster=cluster, profile=value)
-        elif "show" in request.POST:
+    is_valid = form.is_valid()
+    if "fill" in request.POST:
+        form = ProfileForm(cluster=cluster, profile=value, initial=form.filled())
+    elif is_valid:
+        if "show" in request.POST:
             runs = dry_run(cluster, _as_said(form))
         elif saved := _saved(request, form, save):
             return redirect("profile-list", saved.cluster_id)
