@@ -140,7 +140,10 @@ def _hours_fields(row: int) -> dict[str, forms.Field]:
         f"begins-{row}": forms.CharField(label="From", required=False, max_length=5, widget=clock),
         f"ends-{row}": forms.CharField(label="To", required=False, max_length=5, widget=clock),
         f"zone-{row}": forms.CharField(
-            label="Time zone", required=False, max_length=64, initial="UTC", widget=forms.TextInput(text)
+            label="Time zone",
+            required=False,
+            max_length=64,
+            widget=forms.TextInput({**text, "placeholder": "UTC"}),
         ),
     }
 
