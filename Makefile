@@ -17,7 +17,7 @@ test: ## every test there is, and figures at the end
 	@lab/setup.sh dev
 	@.venv/bin/python -m lab.run_tests
 
-bench: ## how fast the kernel's side is, beside ipvsadm, keepalived and a C program; 8 minutes and more
+bench: ## speed and failed requests, beside ipvsadm, keepalived and a C program; 14 minutes and more
 	@lab/setup.sh bench
 	@.venv/bin/python -m bench
 

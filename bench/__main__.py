@@ -1,4 +1,4 @@
-"""`make bench`: us beside ipvsadm, keepalived and a C program, in one lab and one run.
+"""`make bench`: us beside ipvsadm, keepalived and a C program, and what real clients lose, in one run.
 
 Prints the figures and the goals, and writes both to bench/results.json. Ends with 1 where a goal is missed.
 """
@@ -16,6 +16,7 @@ from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
+from bench import zero_loss
 from bench.goals import Figures, goals, print_figures, print_goals
 from lab.door import LabError
 from lab.host import Lab, up
@@ -46,6 +47,7 @@ def main() -> int:
             figures, kernel = _measure(Path(folder) / "lab")
             figures |= worker
             figures |= _measure_checks_alone()
+            figures |= zero_loss.measure(Path(folder), _say)
     except (LabError, OSError, subprocess.SubprocessError) as problem:
         print(f"bench: {problem}", file=sys.stderr, flush=True)
         return 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import math
 import os
 import random
 import signal
@@ -186,10 +187,8 @@ def _kind(problem: Exception) -> str:
 
 
 def percentile(values: list[float], percent: float) -> float:
-    """The smallest of the sorted values that this share of them does not exceed; 0 of none."""
-    if not values:
-        return 0.0
-    return values[min(len(values) - 1, int(len(values) * percent / 100))]
+    """The smallest of the sorted values below or at which this share of them is; 0 of none."""
+    return values[max(0, math.ceil(len(values) * percent / 100) - 1)] if values else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,28 +6,46 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
+from bench.clients import percentile
+
+PEERS = ("ours", "keepalived")
+_BESIDE_KEEPALIVED = [
+    (figure, peer)
+    for figure in ("failed requests", "of them late", "no new connection after")
+    for peer in PEERS
+]
+
 Figures = dict[str, list[float]]
 Goals = dict[str, dict[str, Any]]
 
 
 def goals(figures: Figures) -> Goals:
     """Each goal by its name: the value, what it should be, and whether it is."""
-    return {name: _judged(value, sign, goal) for name, value, sign, goal in _all(figures)}
+    return _judge(_speed(figures)) | zero_loss_goals(figures)
+
+
+def zero_loss_goals(figures: Figures) -> Goals:
+    """Those of bench/zero_loss.py alone."""
+    return _judge(_zero_loss(figures))
 
 
 def print_figures(figures: Figures) -> None:
-    print(f"\n{'figure':42}{'median':>12}{'least':>12}{'most':>12}{'times':>7}")
+    print(f"\n{'figure':52}{'median':>12}{'least':>12}{'most':>12}{'times':>7}")
     for name, values in figures.items():
-        print(f"{name:42}{median(values):12.4f}{min(values):12.4f}{max(values):12.4f}{len(values):7}")
+        print(f"{name:52}{median(values):12.4f}{min(values):12.4f}{max(values):12.4f}{len(values):7}")
 
 
 def print_goals(reached: Goals) -> None:
-    print(f"\n{'goal':66}{'value':>10}   {'goal':10}")
+    print(f"\n{'goal':72}{'value':>10}   {'goal':10}")
     for name, goal in reached.items():
-        print(f"{name:66}{goal['value']:10.2f}   {goal['goal']:10}{'met' if goal['met'] else 'MISSED'}")
+        print(f"{name:72}{goal['value']:10.2f}   {goal['goal']:10}{'met' if goal['met'] else 'MISSED'}")
 
 
-def _all(figures: Figures) -> Iterator[tuple[str, float, str, float]]:
+def _judge(found: Iterator[tuple[str, float, str, float]]) -> Goals:
+    return {name: _judged(value, sign, goal) for name, value, sign, goal in found}
+
+
+def _speed(figures: Figures) -> Iterator[tuple[str, float, str, float]]:
     def of(name: str) -> float:
         return median(figures[name])
 
@@ -82,6 +100,28 @@ def _health(figures: Figures) -> Iterator[tuple[str, float, str, float]]:
         yield f"{kind} checks, deaths that a checker did not see", unseen, "≤", 0
         wrong = max(of(f"{kind} {who} wrongly down") for who in ("alone", "ours"))
         yield f"{kind} checks, living backends held for dead", wrong, "≤", 0
+
+
+def _zero_loss(figures: Figures) -> Iterator[tuple[str, float, str, float]]:
+    for name, values in figures.items():
+        if name.startswith("failed requests, ") and not name.endswith(PEERS):
+            yield name, sum(values), "≤", 0
+    faults = {name: sorted(_of_all(figures, name)) for name in _BESIDE_KEEPALIVED}
+    ours, theirs = (faults["failed requests", peer] for peer in PEERS)
+    yield "dead backends: failed after they were out", sum(faults["of them late", "ours"]), "≤", 0
+    yield "dead backends: failed requests, share of keepalived's", sum(ours) / sum(theirs), "≤", 1
+    ours, theirs = (faults["no new connection after", peer] for peer in PEERS)
+    for percent in (50, 99):
+        share = percentile(ours, percent) / percentile(theirs, percent)
+        yield f"dead backends: time to no new connection, p{percent}, share of keepalived's", share, "≤", 1
+
+
+def _of_all(figures: Figures, wanted: tuple[str, str]) -> Iterator[float]:
+    """The values of one peer over all kinds of fault."""
+    begins, ends = wanted
+    for name, values in figures.items():
+        if name.startswith(begins + ", ") and name.endswith(", " + ends):
+            yield from values
 
 
 def _judged(value: float, sign: str, goal: float) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.clients import Answers, Failure, percentile
-from bench.goals import Figures, print_figures
+from bench.goals import Figures, print_figures, print_goals, zero_loss_goals
 from bench.orders import KEY, Orders
 from bench.scene import CHECK, DIRECTOR, MODES, Program, both_services, clients_in, crowd, weights_in
 from bench.scene_keepalived import Keepalived
@@ -246,7 +246,7 @@ def measure(folder: Path, say: Say, rounds: int = ROUNDS) -> Figures:
         forget_closed_connections(lab)
         lab.stop_worker("director2")  # it has nothing to do here
         scenes: dict[str, Callable[[], Scene]] = {
-            "rolling drain and restart of every backend": lambda: rolling_restart(lab, ours),
+            "every backend drained and restarted": lambda: rolling_restart(lab, ours),
             "worker killed and restarted": lambda: worker_killed(lab),
             "Redis and panel away for a minute": lambda: redis_stopped(lab),
             "1,000 weight changes in a minute": lambda: weight_changes(lab, ours),
@@ -254,7 +254,7 @@ def measure(folder: Path, say: Say, rounds: int = ROUNDS) -> Figures:
         for name, play in scenes.items():
             scene = play()
             say(f"zero loss: {name}: {scene}")
-            figures[f"failed, {name}"] = [float(len(scene.failures))]
+            figures[f"failed requests, {name}"] = [float(len(scene.failures))]
         _measure_faults(lab, ours, figures, say, rounds)
     finally:
         lab.down()
@@ -281,19 +281,22 @@ def _measure_faults(lab: Lab, side: Side, figures: Figures, say: Say, rounds: in
             f"zero loss: {side.name}, backend {name}: {scene}; no new connection after "
             f"{percentile(seconds, 50):.2f} s (p50), {percentile(seconds, 99):.2f} s (p99)"
         )
-        figures[f"failed, {side.name}, {name}"] = [float(fault.failed + fault.late) for fault in faults]
-        figures[f"failed late, {side.name}, {name}"] = [float(fault.late) for fault in faults]
-        figures[f"noticed, {side.name}, {name}"] = seconds
+        figures[f"failed requests, {name}, {side.name}"] = [float(one.failed + one.late) for one in faults]
+        figures[f"of them late, {name}, {side.name}"] = [float(one.late) for one in faults]
+        figures[f"no new connection after, {name}, {side.name}"] = seconds
 
 
 def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
-            print_figures(measure(Path(folder), lambda text: print(f"bench: {text}", flush=True)))
+            figures = measure(Path(folder), lambda text: print(f"bench: {text}", flush=True))
     except LabError as problem:
         print(f"bench: {problem}", file=sys.stderr, flush=True)
         return 1
-    return 0
+    reached = zero_loss_goals(figures)
+    print_figures(figures)
+    print_goals(reached)
+    return 0 if all(goal["met"] for goal in reached.values()) else 1
 
 
 if __name__ == "__main__":

@@ -150,7 +150,8 @@ def test_nobody_there_is_a_failed_request() -> None:
 
 def test_percentiles_are_measured_values() -> None:
     hundred = [float(number) for number in range(1, 101)]
-    assert (percentile(hundred, 50), percentile(hundred, 99)) == (51, 100)
+    assert (percentile(hundred, 50), percentile(hundred, 99)) == (50, 99)
+    assert percentile([1, 2, 9], 99) == 9
     assert percentile([], 50) == 0
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from bench.goals import Figures, goals
 from bench.inside import PARSERS
+from bench.scene import both_services
+from bench.scene_keepalived import configuration
 from bench.tables import as_keepalived, table, with_one_weight
+from cluster.ipvs.formats import keepalived_reader
 from cluster.ipvs.plan import Operation, plan
 
 FIGURES: Figures = {
@@ -43,6 +46,15 @@ FIGURES: Figures = {
             ),
         )
     },
+    "failed requests, every backend drained and restarted": [0.0],
+    "failed requests, frozen, ours": [10.0, 11.0],
+    "failed requests, frozen, keepalived": [12.0, 13.0],
+    "failed requests, kill -9, ours": [3.0],
+    "failed requests, kill -9, keepalived": [1.0],
+    "of them late, frozen, ours": [0.0, 0.0],
+    "of them late, frozen, keepalived": [1.0, 0.0],
+    "no new connection after, frozen, ours": [3.5, 4.0],
+    "no new connection after, frozen, keepalived": [5.5, 6.0],
 }
 
 
@@ -81,6 +93,24 @@ def test_each_goal_can_be_missed() -> None:
     held_up = missed(FIGURES | {"health http keepalived deaths unseen": [35.0]})
     assert held_up == ["http checks, deaths that a checker did not see"]
     assert missed(FIGURES | {"no-op writes": [0.0, 1.0, 0.0]}) == ["no-op apply, writes"]
+
+
+def test_one_lost_request_misses_a_goal_of_ours() -> None:
+    name = "failed requests, every backend drained and restarted"
+    assert missed(FIGURES | {name: [1.0]}) == [name]
+    late = missed(FIGURES | {"of them late, frozen, ours": [0.0, 1.0]})
+    assert late == ["dead backends: failed after they were out"]
+
+
+def test_dead_backends_may_cost_no_more_and_no_longer_than_keepalived() -> None:
+    more = missed(FIGURES | {"failed requests, kill -9, ours": [6.0]})
+    assert more == ["dead backends: failed requests, share of keepalived's"]
+    longer = missed(FIGURES | {"no new connection after, frozen, ours": [3.5, 6.5]})
+    assert longer == ["dead backends: time to no new connection, p99, share of keepalived's"]
+
+
+def test_keepalived_looks_after_the_same_services_in_the_zero_loss_scenes() -> None:
+    assert keepalived_reader.parse(configuration()).table == both_services()
 
 
 def test_the_middle_of_several_measurements_counts() -> None:
