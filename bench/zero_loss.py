@@ -3,9 +3,10 @@
 Two hundred clients keep their connections through both forwarding modes at once, and ten open a new one for
 each request. `make bench` runs it after the measurements of speed; `python -m bench.zero_loss` runs it alone.
 
-In direct routing a director sees no server's FIN, and so takes a closed connection for one that is being
-closed, for two minutes. With the kernel's default a new connection from the same port then goes where the old
-one went, weight 0 or not. Hence conn_reuse_mode 3, for all that compete.
+In direct routing a director sees nothing of what a server answers, and so remembers a closed connection for
+two minutes and a refused one for one. With the kernel's default a new connection from the same port then goes
+where the old one went, weight 0 or not. Hence expire_nodest_conn 1, for all that compete; conn_reuse_mode 3
+helps closed connections alone.
 """
 
 from __future__ import annotations
@@ -44,12 +45,13 @@ OUTAGE_S = 60.0
 WEIGHT_CHANGES = 1000
 
 
-def forget_closed_connections(lab: Lab) -> None:
-    """Have the director choose anew for a new connection from a port that it knows."""
-    command = [lab.python, "-m", "cluster.director", "sysctl", "conn_reuse_mode", "3"]
+def choose_anew(lab: Lab) -> None:
+    """Have the director choose a backend anew where a new connection comes from a port that it knows, and
+    would go to one at weight 0."""
+    command = [lab.python, "-m", "cluster.director", "sysctl", "expire_nodest_conn", "1"]
     done = lab.execute(DIRECTOR, command)
     if done.returncode:
-        raise LabError(f"The director did not take conn_reuse_mode: {done.stderr}")
+        raise LabError(f"The director did not take expire_nodest_conn: {done.stderr}")
 
 
 class Side(Protocol):
@@ -136,9 +138,9 @@ def worker_killed(lab: Lab, times: int = 3) -> Scene:
     """The director's worker dies and is started again by its service manager."""
     with played(lab) as (scene, _):
         for _ in range(times):
-            lab.execute("hub", ["kill", "-9", str(_worker(lab))])
+            lab.execute("hub", ["kill", "-9", str(worker_pid(lab))])
             time.sleep(1)
-            _worker(lab)
+            worker_pid(lab)
             time.sleep(2)
     return scene
 
@@ -186,8 +188,11 @@ class Fault:
         return self.noticed - self.began
 
 
-def backend_fault(lab: Lab, side: Side, fault: str, rounds: int = ROUNDS) -> tuple[Scene, list[Fault]]:
-    """The same fault befalls one real server after the other, at any moment between two checks."""
+def backend_fault(
+    lab: Lab, fault: str, rounds: int = ROUNDS, *, meanwhile: Callable[[], object] = lambda: None
+) -> tuple[Scene, list[Fault]]:
+    """The same fault befalls one real server after the other, at any moment between two checks; `meanwhile`
+    is done while it is out."""
     do, undo = FAULTS[fault]
     times = []
     with played(lab) as (scene, watch):
@@ -197,15 +202,17 @@ def backend_fault(lab: Lab, side: Side, fault: str, rounds: int = ROUNDS) -> tup
             began = lab.real_server(do, real)
             try:
                 noticed = _wait_for_weight(watch, real, began, is_out=True)
+                meanwhile()
                 time.sleep(ECHO_S)
             finally:
                 undone = lab.real_server(undo, real)
             _wait_for_weight(watch, real, undone, is_out=False)
             times.append((began, noticed))
-    return scene, [_fault(scene, *one) for one in times]
+    return scene, [fault_of(scene, *one) for one in times]
 
 
-def _fault(scene: Scene, began: float, noticed: float) -> Fault:
+def fault_of(scene: Scene, began: float, noticed: float) -> Fault:
+    """Which of the failed requests this fault cost."""
     near = [failure for failure in scene.failures if began <= failure.ended <= noticed + ECHO_S]
     late = [failure for failure in near if failure.began > noticed]
     return Fault(began, noticed, len(near) - len(late), len(late))
@@ -226,7 +233,8 @@ def _wait_for_weight(watch: Program, real: str, since: float, *, is_out: bool) -
     raise LabError(f"{real} {'kept its' if is_out else 'got no'} weight for {NOTICED_WITHIN_S:.0f} s.")
 
 
-def _worker(lab: Lab) -> int:
+def worker_pid(lab: Lab) -> int:
+    """That of the director's worker, once it runs."""
     deadline = time.monotonic() + NOTICED_WITHIN_S
     while time.monotonic() < deadline:
         if pid := lab.worker_pid(DIRECTOR):
@@ -243,7 +251,7 @@ def measure(folder: Path, say: Say, rounds: int = ROUNDS) -> Figures:
     try:
         ours = Ours(lab)
         ours.start()
-        forget_closed_connections(lab)
+        choose_anew(lab)
         lab.stop_worker("director2")  # it has nothing to do here
         scenes: dict[str, Callable[[], Scene]] = {
             "every backend drained and restarted": lambda: rolling_restart(lab, ours),
@@ -263,7 +271,7 @@ def measure(folder: Path, say: Say, rounds: int = ROUNDS) -> Figures:
     try:
         keepalived = Keepalived(lab)
         keepalived.start()
-        forget_closed_connections(lab)
+        choose_anew(lab)
         try:
             _measure_faults(lab, keepalived, figures, say, rounds)
         finally:
@@ -275,7 +283,7 @@ def measure(folder: Path, say: Say, rounds: int = ROUNDS) -> Figures:
 
 def _measure_faults(lab: Lab, side: Side, figures: Figures, say: Say, rounds: int) -> None:
     for name in FAULTS:
-        scene, faults = backend_fault(lab, side, name, rounds)
+        scene, faults = backend_fault(lab, name, rounds)
         seconds = sorted(fault.seconds for fault in faults)
         say(
             f"zero loss: {side.name}, backend {name}: {scene}; no new connection after "
