@@ -12,6 +12,7 @@ from pathlib import Path
 from cluster.director.health import News
 from cluster.director.journal import Goal, JournalError, write_durably
 from cluster.ipvs.formats.document import canonical_json
+from cluster.ipvs.stats import Reading
 from cluster.ipvs.traffic import observed as observations
 from cluster.ipvs.traffic.checks import Verdict
 from cluster.ipvs.traffic.effective import Effective, Standing, effective, moment
@@ -38,6 +39,8 @@ class Aim:
         self._others: Sequence[Mapping[Place, Verdict]] = ()
         self._last: tuple[_Asked, Effective] | None = None
         self.effective: Effective | None = None
+        # The kernel as the watch read it last, for weights that follow the connections.
+        self.reading: Reading | None = None
         self.acting = threading.Lock()
 
     @property
@@ -64,9 +67,13 @@ class Aim:
                 loads={**self._observed.loads, **news.loads},
             )
 
-    def set_loads(self, loads: dict[Place, int]) -> None:
+    def set_loads(self, loads: Mapping[Place, int]) -> None:
+        """What percent of its weight each of these can take."""
         with self._lock:
-            self._observed = replace(self._observed, loads={**self._observed.loads, **loads})
+            merged = {**self._observed.loads, **loads}
+            # The very same object where nothing is new: what was computed of it still holds then.
+            if merged != self._observed.loads:
+                self._observed = replace(self._observed, loads=merged)
 
     def forget_all_but(self, checked: Collection[Place], loaded: Collection[Place]) -> None:
         """Forget the verdicts and loads of backends that are not watched any more."""

@@ -19,6 +19,7 @@ from cluster.director.lock import Locked, locked
 from cluster.ipvs.plan import Step, plan
 from cluster.ipvs.state import Backend, ServiceKey, Table
 from cluster.ipvs.traffic.effective import Effective, Note, Standing
+from cluster.ipvs.traffic.loads import balanced
 from cluster.ipvs.traffic.paths import check_marks
 from cluster.ipvs.traffic.policy import LoadSource, Place, Traffic
 from cluster.wire.messages import Event
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 # Ramps and hours go by the second; verdicts wake the loop.
 PERIOD_S = 1.0
 MOST_CHANGES_TOLD = 200
+BALANCE_PERIOD_S = 5.0
 
 # Of a service that nothing touches; and a sorry server that nobody needs.
 _IN, _SPARE = Note(Standing.UP, 0), Note(Standing.SPARE, 0)
@@ -44,6 +46,7 @@ class Reconciler:
         self._goal: Goal | None = None
         # Where the kernel did not take what was wanted: tried again in each round.
         self._pending: set[Place] = set()
+        self._balanced_at = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="reconcile", daemon=True)
 
@@ -64,6 +67,7 @@ class Reconciler:
         if record is None:
             return
         self._watch(record.ordered)
+        self._balance(record.ordered)
         if record.ordered.traffic != Traffic() or self._pending:
             self._act(record)
         self._aim.keep()
@@ -88,6 +92,27 @@ class Reconciler:
         checked = {one.place for one in backends if one.check}
         self._aim.forget_all_but(checked, {one.place for one in backends if one.load} | _balanced(goal))
         self._director.checker.watch(backends, self._aim.observed.verdicts)
+
+    def _balance(self, goal: Goal) -> None:
+        """Let weights follow the connections where a policy says so, at a pace at which they can answer."""
+        reading, held, now = self._aim.reading, self._aim.effective, self._director.clock()
+        if reading is None or held is None or abs(now - self._balanced_at) < BALANCE_PERIOD_S:
+            return
+        self._balanced_at = now
+        loads = self._aim.observed.loads
+        for key, policy in goal.traffic.policies.items():
+            service = goal.table.by_key.get(key)
+            if not service or not policy.load or policy.load.source is not LoadSource.CONNECTIONS:
+                continue
+            serving = [one for one in service.backends if held.note(key, one).weight]
+            active = {
+                one: found.active
+                for one in serving
+                if (found := reading.backends.get((key, one.key))) is not None
+            }
+            before = {one.key: loads[key, one.key] for one in serving if (key, one.key) in loads}
+            percents = balanced(active, policy.load, before)
+            self._aim.set_loads({(key, backend): percent for backend, percent in percents.items()})
 
     def _act(self, record: Record) -> None:
         try:

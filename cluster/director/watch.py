@@ -172,6 +172,7 @@ class Watch:
             before = aim.effective
             reading = self._director.kernel.read()
             is_settled = before is not None and aim.effective is before
+        aim.reading = reading
         return reading, before.table if before and is_settled else None
 
     def _fingerprint(self, ours: Table) -> str:

@@ -15,9 +15,20 @@ from cluster.director.watch import Watch
 from cluster.ipvs.formats.document import to_document
 from cluster.ipvs.plan import Step, plan
 from cluster.ipvs.state import BackendKey, Table
+from cluster.ipvs.stats import BackendCounters, Reading
 from cluster.ipvs.traffic import document as traffic_document
 from cluster.ipvs.traffic.checks import Check, Verdict
-from cluster.ipvs.traffic.policy import Drain, Hours, OnFailure, Policy, Profile, Target, Traffic
+from cluster.ipvs.traffic.policy import (
+    Drain,
+    Hours,
+    LoadRule,
+    LoadSource,
+    OnFailure,
+    Policy,
+    Profile,
+    Target,
+    Traffic,
+)
 from tests.director.stage import NOW, Stage, backend, service, table
 
 ONE, TWO = backend(1, weight=4), backend(2, weight=4)
@@ -221,3 +232,33 @@ def test_a_frame_tells_what_the_kernel_is_meant_to_hold(stage: Stage) -> None:
     watch.round()
     said = frames[-1]["payload"]
     assert said["wanted"] != said["fingerprint"]
+
+
+def test_an_agent_says_how_much_its_backend_can_take(stage: Stage) -> None:
+    play = Theatre(stage)
+    play.order(table(SHOP), policies={SHOP.key: Policy(load=LoadRule(port=8000))})
+    assert [one.load for one in stage.checker.watched] == [LoadRule(port=8000)] * 2
+    stage.checker.say_load(SHOP, ONE, 50)
+    play.loop.round()
+    assert play.weights == {"10.0.0.1:80": 2, "10.0.0.2:80": 4}
+    stage.checker.say_load(SHOP, ONE, 0)
+    play.loop.round()
+    assert play.weights == {"10.0.0.1:80": 0, "10.0.0.2:80": 4}
+
+
+def test_weights_follow_the_connections_within_their_limits(stage: Stage) -> None:
+    play = Theatre(stage)
+    rule = LoadRule(LoadSource.CONNECTIONS, least_percent=50)
+    shop = service(1, replace(ONE, weight=100), replace(TWO, weight=100))
+    play.order(table(shop), policies={shop.key: Policy(load=rule)})
+    crowded = {
+        (shop.key, ONE.key): BackendCounters(active=900),
+        (shop.key, TWO.key): BackendCounters(active=100),
+    }
+    seen = []
+    for _ in range(12):
+        play.director.aim.reading = Reading(stage.actual, {}, crowded)
+        play.later(6)
+        seen.append(play.weights["10.0.0.1:80"])
+    assert seen == sorted(seen, reverse=True) and seen[0] < 100 and 50 <= seen[-1] < 70
+    assert play.weights["10.0.0.2:80"] == 100
