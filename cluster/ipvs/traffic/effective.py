@@ -271,7 +271,7 @@ def _note(case: _Case, policy: Policy, observed: Observed, may_go: bool, now: fl
     since = observed.returning.get(place)
     if since is not None and weight and policy.ramp_s and now < since + policy.ramp_s:
         part = max(0.0, now - since) / policy.ramp_s
-        said = f"{part:.0%} of its way back to {weight}"
+        said = f"{part * 100:.0f} % of its way back to {weight}"
         return Note(Standing.RETURNING, max(1, int(weight * part)), ", ".join(filter(None, (cause, said))))
     standing = Standing.UP if verdict else Standing.UNCHECKED
     return Note(standing, weight, cause)
