@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from cluster import desired, live, models, standing
 from cluster.ipvs import settings
-from cluster.ipvs.impact import EXPIRE_QUIESCENT
+from cluster.ipvs.impact import EXPIRE_NODEST, EXPIRE_QUIESCENT
 from cluster.ipvs.settings import Timeouts
-from cluster.ipvs.state import Backend, Service
+from cluster.ipvs.state import Backend, Forwarding, Service
 from cluster.ipvs.stats import BackendCounters
 from cluster.ipvs.traffic.policy import Drain
 from cluster.ipvs.traffic.progress import LatestEnd, counts_inactive, is_drained, latest_end
@@ -50,7 +50,7 @@ class PartOfDrain:
 
 @dataclass(frozen=True)
 class DrainState:
-    """A drain with its parts. `warnings` say which directors keep sending clients because of persistence."""
+    """A drain with its parts. `warnings` say which directors keep sending clients, and by which switch."""
 
     row: models.Drain
     drain: Drain
@@ -153,19 +153,35 @@ def _timeouts(director: Director) -> Timeouts | None:
 
 
 def _warnings(parts: list[PartOfDrain]) -> list[tuple[str, str, str]]:
-    """Director, sentence and command, once for each director that obeys persistence for a drained backend."""
-    found: dict[str, tuple[str, str, str]] = {}
+    """Director, sentence and command, once for each director and switch by which clients still come to a
+    drained backend."""
+    found: dict[tuple[str, str], tuple[str, str, str]] = {}
     for part in parts:
-        told = sysctls_of(part.director).get(EXPIRE_QUIESCENT)
-        if part.service.persistence and told == "0" and part.status != "cut":
-            text = (
-                f"goes on sending persistent clients of {part.service.key} to the drained backend, because"
-                f" net.ipv4.vs.{EXPIRE_QUIESCENT} is 0 there. Set it to 1 on the director, and a client that"
-                " connects anew gets another backend."
-            )
+        for switch, text in _still_coming(part) if part.status != "cut" else ():
             command = (
-                f"python -m cluster.director sysctl {EXPIRE_QUIESCENT} 1\n"
-                f"# or, without the agent:\nsysctl -w net.ipv4.vs.{EXPIRE_QUIESCENT}=1"
+                f"python -m cluster.director sysctl {switch} 1\n"
+                f"# or, without the agent:\nsysctl -w net.ipv4.vs.{switch}=1"
             )
-            found.setdefault(part.director.name, (part.director.name, text, command))
+            found.setdefault((part.director.name, switch), (part.director.name, text, command))
     return list(found.values())
+
+
+def _still_coming(part: PartOfDrain) -> Iterator[tuple[str, str]]:
+    """The switches that are off on the director and would send clients to others, and what they do."""
+    told = sysctls_of(part.director)
+    if part.service.persistence and told.get(EXPIRE_QUIESCENT) == "0":
+        yield (
+            EXPIRE_QUIESCENT,
+            f"goes on sending persistent clients of {part.service.key} to the drained backend, because"
+            f" net.ipv4.vs.{EXPIRE_QUIESCENT} is 0 there. Set it to 1 on the director, and a client that"
+            " connects anew gets another backend.",
+        )
+    sees_answers = part.backend.forwarding is Forwarding.MASQUERADE
+    if not sees_answers and told.get(EXPIRE_NODEST) == "0":
+        yield (
+            EXPIRE_NODEST,
+            f"remembers closed connections to {part.backend.key} for up to two minutes, because it sees none"
+            " of its answers, and a client that connects again from the same port within that time still goes"
+            f" there: net.ipv4.vs.{EXPIRE_NODEST} is 0. Set it to 1 on the director, and such a client gets"
+            " another backend.",
+        )

@@ -249,6 +249,28 @@ def test_a_director_that_obeys_persistence_is_named_with_the_sysctl(
     assert "sysctl -w" not in page and ">drained" in page
 
 
+def test_a_director_that_remembers_closed_connections_is_named_with_the_sysctl(
+    web: Cluster, pair: list[Backend], otto: Client, talker: TalkingDirector
+) -> None:
+    facts = Director.objects.get().facts
+    timeouts = {"tcp_s": 900, "tcp_fin_s": 120, "udp_s": 300}
+
+    def page(value: str) -> str:
+        sysctls = {"expire_nodest_conn": value, "expire_quiescent_template": "0"}
+        said = facts | {"settings": {"timeouts": timeouts, "sysctls": sysctls}}
+        Director.objects.update(facts=said)
+        show(talker, web, b11={"weight": 0})
+        return otto.get(reverse("drain-detail", args=[row.pk])).content.decode()
+
+    apply_draft(web)
+    row = begin(web)
+    assert "sysctl -w" not in page("0"), "masquerading sees both directions"
+    Backend.objects.update(forwarding="direct")
+    apply_draft(web)
+    assert "sysctl -w net.ipv4.vs.expire_nodest_conn=1" in page("0")
+    assert "sysctl -w" not in page("1")
+
+
 def test_a_window_is_planned_shown_and_cancelled(web: Cluster, pair: list[Backend], otto: Client) -> None:
     url = reverse("drain-new", args=[web.pk]) + "?address=192.168.50.11"
     assert "192.168.50.11:80" in otto.get(url).content.decode()
