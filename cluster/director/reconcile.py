@@ -235,8 +235,14 @@ def _changes(before: Effective, after: Effective) -> Iterator[dict[str, Any]]:
         there = before.notes.get(place), after.notes.get(place)
         is_sorry = any(note and note.standing is Standing.SORRY for note in there)
         earlier, note = (one or (_SPARE if is_sorry else _IN) for one in there)
+        target = f"{place[1]} of {place[0]}"
         if _word(earlier) != _word(note):
-            yield _change(f"{place[1]} of {place[0]}", earlier, note)
+            yield _change(target, earlier, note)
+        elif before.profile == after.profile and note.standing is not Standing.RETURNING:
+            # Only a load is left that moves the weight of what stands as it did.
+            was, now = _weight(before.table, place), _weight(after.table, place)
+            if was != now:
+                yield _change(target, earlier, note) | {"before": f"weight {was}", "standing": "weight"}
     if before.profile != after.profile:
         names = [one.profile.name if one.profile else "" for one in (before, after)]
         cause = f"profile {names[1]}" if names[1] else f"profile {names[0]} is over"
@@ -249,6 +255,11 @@ def _changes(before: Effective, after: Effective) -> Iterator[dict[str, Any]]:
 def _word(note: Note) -> str:
     """How it stands, for the log: whether anybody has checked what is in service is not told there."""
     return Standing.UP if note.standing is Standing.UNCHECKED else note.standing
+
+
+def _weight(table: Table, place: Place) -> int | None:
+    service = table.by_key.get(place[0])
+    return next((one.weight for one in service.backends if one.key == place[1]), None) if service else None
 
 
 def _change(target: str, before: Note, note: Note) -> dict[str, Any]:

@@ -241,9 +241,16 @@ def test_an_agent_says_how_much_its_backend_can_take(stage: Stage) -> None:
     stage.checker.say_load(SHOP, ONE, 50)
     play.loop.round()
     assert play.weights == {"10.0.0.1:80": 2, "10.0.0.2:80": 4}
+    stage.checker.say_load(SHOP, ONE, 25)
+    play.loop.round()
     stage.checker.say_load(SHOP, ONE, 0)
     play.loop.round()
     assert play.weights == {"10.0.0.1:80": 0, "10.0.0.2:80": 4}
+    assert [(before, after) for _, before, after in play.told] == [
+        ("weight 4", "weight"),
+        ("weight 2", "weight"),
+        ("weight 1", "weight"),
+    ]
 
 
 def test_weights_follow_the_connections_within_their_limits(stage: Stage) -> None:
