@@ -80,7 +80,10 @@ def carry_out(cluster: Cluster, *, reason: str, by: Actor, newcomer: Director | 
 @transaction.atomic
 def apply_again(job: Job, *, by: Actor) -> Job:
     """Queue the same work again for the directors where it did not succeed. Rejected for a revision that is
-    no longer the newest, because directors refuse lower ones."""
+    no longer the newest, because directors refuse lower ones, and for the try of a check."""
+    if job.kind == Job.Kind.PROBE:
+        # Its check may go to an address that only an administrator may name.
+        raise Rejected(Problem("", "A try is not repeated from here. Use Try now on the service's page."))
     # An apply at the same moment would else leave its directors on this older revision.
     newest = lock_cluster(job.cluster).revisions.first()
     if job.revision is not None and job.revision != newest:
@@ -97,7 +100,6 @@ def apply_again(job: Job, *, by: Actor) -> Job:
         reason=f"again after job {job.pk}",
         revision=job.revision,
         module=job.module,
-        probe=job.probe,
     )
     audit.record("job.again", again.title, by=by, cluster=job.cluster, after={"job": again.pk})
     return again

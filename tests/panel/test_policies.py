@@ -304,6 +304,18 @@ def test_what_is_typed_can_be_tried_before_it_is_saved(
     assert own.status_code == 200 and Job.objects.count() == 2
 
 
+def test_a_try_is_not_repeated_past_the_form_that_judges_it(
+    director: Director, backend: Backend, talker: TalkingDirector, otto: Client
+) -> None:
+    policies.try_check(backend.service, Check(address="10.9.9.9"), [backend], by=ANN, is_administrator=True)
+    run = Job.objects.get().runs.get()
+    talker.finish(run, "failed")
+    page = _text(otto.get(reverse("job-detail", args=[run.job_id])))
+    assert "Try again" not in page
+    otto.post(reverse("job-again", args=[run.job_id]))
+    assert Job.objects.count() == 1
+
+
 def test_a_try_that_cannot_be_is_refused_with_a_sentence(otto: Client, backend: Backend) -> None:
     _set(backend.service, Policy(HTTP))
     answer = otto.post(reverse("service-try", args=[backend.service_id]), follow=True)
