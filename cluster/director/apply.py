@@ -22,6 +22,7 @@ from cluster.director.reports import Reporter
 from cluster.ipvs.formats.document import from_document
 from cluster.ipvs.state import ServiceKey, Table
 from cluster.ipvs.traffic import document as traffic_document
+from cluster.ipvs.traffic.effective import Effective
 from cluster.ipvs.traffic.policy import Traffic
 from cluster.wire.envelope import Refused, verify
 from cluster.wire.messages import CLOCK_TOLERANCE_S, Event, Operation, Order, Outcome
@@ -109,6 +110,7 @@ def restore(director: Director) -> Result | None:
                 # the very one that a rehearsal kept away from the kernel.
                 rehearse=goal != record.verified and director.config.rehearsal != "off",
             )
+            director.aim.effective = _kept_once(wanted, goal, director)
     except (JournalError, KernelError) as error:
         result = Result(Outcome.UNKNOWN, f"The table of {director.name} was not restored: {error}")
     except Locked:
@@ -228,7 +230,22 @@ def _apply(order: Order, before: Record | None, director: Director) -> Result:
             sysctls=host.sysctls(director.kernel),
         )
     finally:
-        director.aim.effective = wanted
+        director.aim.effective = _kept_once(wanted, goal, director)
+
+
+def _kept_once(wanted: Effective, goal: Goal, director: Director) -> Effective:
+    """The same, made of the journal's own goal: its table is the one that the kernel's readings share, and a
+    second one of 100,000 backends would stay in memory as long as the goal does."""
+    try:
+        record = director.journal.read()
+    except JournalError:
+        # What it is about is told already; the loop goes on with what it has.
+        return wanted
+    if record is None or _number(record) != (goal.epoch, goal.revision):
+        return wanted
+    again = director.aim.of(record.ordered)
+    # A verdict may have come meanwhile: the loop must see that the kernel has yet to follow it.
+    return again if again.table == wanted.table else wanted
 
 
 def _number(record: Record) -> tuple[int, int]:

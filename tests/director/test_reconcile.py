@@ -269,3 +269,14 @@ def test_weights_follow_the_connections_within_their_limits(stage: Stage) -> Non
         seen.append(play.weights["10.0.0.1:80"])
     assert seen == sorted(seen, reverse=True) and seen[0] < 100 and 50 <= seen[-1] < 70
     assert play.weights["10.0.0.2:80"] == 100
+
+
+def test_a_table_is_in_memory_once_however_many_hold_it(stage: Stage) -> None:
+    play = Theatre(stage)
+    play.order(table(SHOP))
+    record, held = play.director.journal.read(), play.director.aim.effective
+    assert record and held and held.table.services[0] is record.ordered.table.services[0]
+    play.start()
+    restore(play.director)
+    record, held = play.director.journal.read(), play.director.aim.effective
+    assert record and held and held.table.services[0] is record.ordered.table.services[0]
