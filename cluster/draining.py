@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from cluster import desired, live, models, standing
 from cluster.ipvs import settings
-from cluster.ipvs.impact import EXPIRE_NODEST, EXPIRE_QUIESCENT
+from cluster.ipvs.impact import EXPIRE_NODEST, EXPIRE_QUIESCENT, Open
 from cluster.ipvs.settings import Timeouts
 from cluster.ipvs.state import Backend, Forwarding, Service
 from cluster.ipvs.stats import BackendCounters
@@ -84,7 +84,9 @@ class DrainState:
 def drain_states(cluster: Cluster, rows: Iterable[models.Drain], answers: live.Live) -> list[DrainState]:
     """Each with its parts on each director that was asked, by the newest revision's table."""
     ordered, now = standing.ordered(cluster), timezone.now()
-    return [_state(row, ordered, answers, now) for row in rows]
+    # Once for all parts: a frame may have thousands of backends.
+    heard = [(one, live.open_connections(one) or {}) for one in answers.directors]
+    return [_state(row, ordered, heard, now) for row in rows]
 
 
 def marks(cluster: Cluster, services: Iterable[VirtualService]) -> dict[int, tuple[str, models.Drain]]:
@@ -101,14 +103,26 @@ def marks(cluster: Cluster, services: Iterable[VirtualService]) -> dict[int, tup
     return found
 
 
-def _state(row: models.Drain, ordered: standing.Ordered, answers: live.Live, now: datetime) -> DrainState:
+def _state(
+    row: models.Drain,
+    ordered: standing.Ordered,
+    heard: list[tuple[live.DirectorLive, Open]],
+    now: datetime,
+) -> DrainState:
     drain, whole = desired.drain_value(row), _whole(row, now)
     parts = [
-        _part(one, service, backend, drain, whole)
+        _part(
+            one,
+            counted.get(service.key, {}).get(backend.key, BackendCounters()),
+            service,
+            backend,
+            drain,
+            whole,
+        )
         for service in ordered.table
         for backend in service.backends
         if any(target.covers(service.key, backend.key) for target in drain.targets)
-        for one in answers.directors
+        for one, counted in heard
     ]
     statuses = {part.status for part in parts}
     status = whole or next((word for word in _WORST_FIRST if word in statuses), "unknown")
@@ -126,9 +140,13 @@ def _whole(row: models.Drain, now: datetime) -> str:
 
 
 def _part(
-    one: live.DirectorLive, service: Service, backend: Backend, drain: Drain, whole: str
+    one: live.DirectorLive,
+    counted: BackendCounters,
+    service: Service,
+    backend: Backend,
+    drain: Drain,
+    whole: str,
 ) -> PartOfDrain:
-    counted = (live.open_connections(one) or {}).get(service.key, {}).get(backend.key, BackendCounters())
     if one.frame is None or not one.shows_kernel:
         return PartOfDrain(one.director, service, backend, whole or "unknown", counted, None, None)
     held = one.table.by_key.get(service.key)
