@@ -108,6 +108,8 @@ class Conversation:
         while True:
             data = self._receive_datagram()
             taken = take(data, self._sequence) if take else 0
+            if taken == len(data):
+                continue
             for kind, flags, body, sequence in _messages(data, taken):
                 self._check_asked(sequence)
                 if flags & _INTERRUPTED:

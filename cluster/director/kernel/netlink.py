@@ -111,12 +111,12 @@ def _read_all(
     talk: Conversation, remembered: Remembered, wanted: frozenset[ServiceKey] | None = None
 ) -> Reading:
     """Everything, or of everything those that are wanted, and then without what backends have counted."""
-    headers = _read_headers(talk, remembered, wanted)
     is_counting = wanted is None
+    headers = _read_headers(talk, remembered, wanted, is_counting=is_counting)
     read = [_read_backends(talk, header, remembered, is_counting) for header, _ in headers.values()]
     # The dump of a service that has just gone is an empty list, not an error, and dumps go by position:
     # only a second look tells that no service came or went.
-    again = _read_headers(talk, remembered, wanted)
+    again = _read_headers(talk, remembered, wanted, is_counting=False)
     if {key: header for key, (header, _) in again.items()} != {key: h for key, (h, _) in headers.items()}:
         raise HalfRead("The table changed while it was read.")
     if is_counting:
@@ -129,9 +129,9 @@ def _read_all(
 
 
 def _read_headers(
-    talk: Conversation, remembered: Remembered, wanted: frozenset[ServiceKey] | None
+    talk: Conversation, remembered: Remembered, wanted: frozenset[ServiceKey] | None, *, is_counting: bool
 ) -> dict[ServiceKey, tuple[Service, Counters]]:
-    reader = ServiceReader(remembered)
+    reader = ServiceReader(remembered, is_counting=is_counting)
     for entry in talk.dump(codec.GET_SERVICE, b"", reader.take):
         reader.add(entry)
     found = {header.key: (header, counters) for header, counters in reader.found}

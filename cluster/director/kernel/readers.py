@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import struct
 import sys
+from array import array
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat, starmap
 from operator import attrgetter
@@ -89,17 +90,15 @@ class _BackendShape:
         for low, high in _totals(places, codec.D_STATS64, codec.D_STATS):
             self._counted_words += [low, high]
 
-    def settings_of(self, words: memoryview) -> bytes:
+    def settings_of(self, words: array[int]) -> bytes:
         """All that a message says of the backend's settings, column by column: equal where they are."""
-        return b"".join([words[at :: self._words].tobytes() for at in self._settings_words])
+        return b"".join([words[at :: self._words] for at in self._settings_words])
 
-    def counted_of(self, words: memoryview, count: int) -> Columns:
+    def counted_of(self, words: array[int], count: int) -> Columns:
         nothing = bytes(4 * count)
         return Columns(
             count,
-            b"".join(
-                [nothing if at is None else words[at :: self._words].tobytes() for at in self._counted_words]
-            ),
+            b"".join([nothing if at is None else words[at :: self._words] for at in self._counted_words]),
         )
 
 
@@ -145,7 +144,7 @@ class BackendReader:
             self._unknown = data
             return 0
         data = data[: count * shape.layout.length]
-        words = memoryview(data).cast("I")
+        words = array("I", data)  # twice as fast to take columns from as a memoryview
         counted = shape.counted_of(words, count) if self._is_counting else _UNCOUNTED
         self._whole.append((shape, data, shape.settings_of(words), counted))
         return len(data)
@@ -213,28 +212,38 @@ class BackendReader:
 
 
 class ServiceReader:
-    """The headers of all services, from one dump."""
+    """The headers of all services, from one dump; with `is_counting`, also what they have counted."""
 
-    def __init__(self, remembered: Remembered) -> None:
+    def __init__(self, remembered: Remembered, *, is_counting: bool = True) -> None:
         self._remembered = remembered
+        self._is_counting = is_counting
         self._unknown: bytes | None = None
         self.found: list[tuple[Service, Counters]] = []
 
     def take(self, data: bytes, sequence: int) -> int:
         """How many bytes of the datagram's begin were understood; the other entries come to `add`."""
-        offset = 0
+        offset = self._take_alike(data, sequence)
         while offset + _ENTRY <= len(data):
             length = _LENGTH.unpack_from(data, offset)[0]
             if length < _ENTRY:
                 break  # No entry: the walk tells what it is.
             message = data[offset : offset + length]
-            shape, _ = _fitting(self._remembered.service_shapes, message, sequence)
-            if not shape:
+            if not self._take_alike(message, sequence):
                 self._unknown = message
                 break
-            self.found.append(shape.read(message, self._remembered.headers))
             offset += length
         return offset
+
+    def _take_alike(self, data: bytes, sequence: int) -> int:
+        """How many bytes the messages of one known layout have that the data begins with."""
+        shape, count = _fitting(self._remembered.service_shapes, data, sequence)
+        if not shape:
+            return 0
+        data = data[: count * shape.layout.length]
+        headers = shape.headers(data, self._remembered.headers)
+        counted = shape.counted(data) if self._is_counting else repeat(Counters(), count)
+        self.found += zip(headers, counted, strict=True)
+        return len(data)
 
     def add(self, entry: bytes) -> None:
         """Take one entry of a datagram that has been walked through."""
@@ -266,18 +275,23 @@ class _ServiceShape:
         self._places = (address - _ENTRY, port - _ENTRY) if (wide, narrow) == (16, 2) else None
         self._alike: dict[bytes, Service] = {}
 
-    def read(self, message: bytes, headers: dict[bytes, Service]) -> tuple[Service, Counters]:
-        said = message[_ENTRY : self._end]
-        header = headers.get(said)
-        if header is None:
-            header = self._header(message, said)
-            _remember(headers, said, header)
-        words = memoryview(message).cast("I")
-        totals = (
-            (words[low] if low is not None else 0) | (words[high] << 32 if high is not None else 0)
-            for low, high in self._totals
-        )
-        return header, Counters(*totals)
+    def headers(self, data: bytes, known: dict[bytes, Service]) -> Iterator[Service]:
+        """The services of some messages of this layout; what is not known yet is added to it."""
+        for begin in range(0, len(data), self.layout.length):
+            said = data[begin + _ENTRY : begin + self._end]
+            header = known.get(said)
+            if header is None:
+                header = self._header(data[begin : begin + self.layout.length], said)
+                _remember(known, said, header)
+            yield header
+
+    def counted(self, data: bytes) -> Iterator[Counters]:
+        """What the same services have counted."""
+        words, stride = array("I", data), self.layout.length // 4
+        nothing = array("I", bytes(4 * (len(data) // self.layout.length)))
+        halves = [nothing if at is None else words[at::stride] for pair in self._totals for at in pair]
+        for row in zip(*halves, strict=True):
+            yield Counters(*(low | high << 32 for low, high in zip(row[::2], row[1::2], strict=True)))
 
     def _header(self, message: bytes, said: bytes) -> Service:
         """Of services that differ in address and port alone, only the first is read the plain way."""
