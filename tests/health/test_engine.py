@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,10 +16,11 @@ import pytest
 
 from cluster.director.health import Tried, Watched
 from cluster.director.health.engine import Engine
+from cluster.director.health.sockets import Goal, open_socket
 from cluster.ipvs.state import Backend, Protocol, ServiceKey
 from cluster.ipvs.traffic.checks import Check, CheckKind, Verdict
 from cluster.ipvs.traffic.policy import LoadRule, Place
-from tests.health.servers import free_port, hangs, says, serve
+from tests.health.servers import free_port, full_house, hangs, says, serve
 
 KEY = ServiceKey(Protocol.TCP, "192.0.2.1", 80)
 QUICK = Check(interval_s=0.5, timeout_s=0.4, rise=1, fall=2, retry_s=0.1)
@@ -160,7 +162,7 @@ def test_a_director_without_sockets_takes_no_backend_out(
         server, port = await serve(hangs)
         one = watched(port)
         async with server, engine() as (checks, heard):
-            monkeypatch.setattr("cluster.director.health.streams.open_socket", none_left)
+            monkeypatch.setattr("cluster.director.health.connecting.open_socket", none_left)
             checks.watch([one], {})
             await heard.until(lambda: caplog.text.count("too many open files") > 3)
             assert heard.verdicts == {}
@@ -177,17 +179,74 @@ def test_the_pause_after_a_failure_begins_when_the_failed_check_ends(monkeypatch
         spans.append((began, time.monotonic()))
         return Tried(False, "connect timeout", 400.0)
 
-    monkeypatch.setattr("cluster.director.health.engine.probe", fails)
+    monkeypatch.setattr("cluster.director.health.engine.attempt", fails)
 
     async def work() -> None:
         async with engine() as (checks, heard):
-            checks.watch([watched(1, replace(QUICK, retry_s=0.3))], {})
+            checks.watch([watched(1, replace(QUICK, kind=CheckKind.PING, timeout_s=5.0, retry_s=0.3))], {})
             await heard.until(lambda: len(spans) > 3)
 
     asyncio.run(work())
     pauses = [begins - ended for (_, ended), (begins, _) in zip(spans, spans[1:], strict=False)]
     # 0.3 s with a tenth of jitter, and what a clock is off.
     assert min(pauses) > 0.25
+
+
+def test_many_that_fail_at_once_do_not_begin_each_other_too_deeply(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def only_for_the_hung(goal: Goal, kind: socket.SocketKind) -> socket.socket:
+        if goal.address != "127.0.0.1":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return open_socket(goal, kind)
+
+    monkeypatch.setattr("cluster.director.health.engine._most_at_once", lambda: 4)
+    monkeypatch.setattr("cluster.director.health.connecting.open_socket", only_for_the_hung)
+
+    async def work() -> None:
+        with full_house() as (port, _):
+            hung = [replace(watched(port), service=replace(KEY, port=n)) for n in range(3)]
+            many = [Watched(KEY, Backend(f"127.2.{n // 250}.{n % 250}", 80), QUICK) for n in range(3000)]
+            async with engine() as (checks, heard):
+                checks.watch([*hung, *many], {})
+                await heard.until(lambda: caplog.text.count("too many open files") >= 6000)
+
+    asyncio.run(work())
+    assert "RecursionError" not in caplog.text
+
+
+def test_more_checks_than_sockets_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.director.health.engine._most_at_once", lambda: 4)
+
+    async def work() -> None:
+        server, port = await serve(says(b"HTTP/1.1 200 OK\r\n\r\n"))
+        check = replace(QUICK, kind=CheckKind.HTTP, timeout_s=10.0, port=port, address="127.0.0.1")
+        several = [Watched(KEY, Backend(f"127.0.1.{n}", 80), check) for n in range(40)]
+        async with server, engine() as (checks, heard):
+            checks.watch(several, {})
+            await heard.until(lambda: len(heard.verdicts) == 40)
+            assert all(verdict.is_up for verdict in heard.verdicts.values())
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("kind", [CheckKind.TCP, CheckKind.HTTP])
+def test_who_never_answers_is_given_up_at_the_timeout(kind: CheckKind) -> None:
+    async def work() -> None:
+        with full_house() as (port, _):
+            one = watched(port, replace(QUICK, kind=kind))
+            async with engine() as (checks, heard):
+                checks.watch([one], {})
+                await heard.until(lambda: one.place in heard.verdicts)
+                what = "connect" if kind is CheckKind.TCP else "HTTP"
+                assert heard.verdicts[one.place].reason == f"{what} timeout 2/2"
+                # Its end while a check is under way.
+                checks.watch([], {})
+                heard.verdicts.clear()
+                await asyncio.sleep(1.0)
+                assert not heard.verdicts
+
+    asyncio.run(work())
 
 
 def test_the_pace_counts_checks() -> None:

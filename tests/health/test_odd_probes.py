@@ -114,6 +114,21 @@ def test_the_name_that_a_certificate_is_asked_for_has_no_port(tmp_path: Path) ->
     assert run(work).is_up and asked == ["shop.example"]
 
 
+def test_the_certificate_and_the_answer_come_over_one_connection(tmp_path: Path) -> None:
+    handshakes: list[object] = []
+
+    async def work() -> Tried:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate(tmp_path, days=20))
+        context.sni_callback = lambda *_: handshakes.append(1)
+        server, port = await serve(says(OK), ssl=context)
+        async with server:
+            check = Check(CheckKind.HTTPS, timeout_s=3.0, server_name="shop.example", expiry_days=10)
+            return await against(port, check)
+
+    assert run(work).is_up and len(handshakes) == 1
+
+
 def test_a_lack_of_the_directors_own_is_no_failure_of_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     def none_left(*_: object) -> socket.socket:
         raise OSError(errno.EMFILE, "Too many open files")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from cluster.director.health import Tried, Watched
 from cluster.director.health.datagrams import check_dns, check_ping, check_udp
@@ -17,10 +19,12 @@ from cluster.director.health.scripts import check_script
 from cluster.director.health.sockets import Goal, NotTried, Unreachable, goal_of
 from cluster.director.health.streams import (
     BadAnswer,
+    Stream,
     check_http,
     check_smtp,
     check_tcp,
     check_tls,
+    connect,
     fetch,
     printable,
 )
@@ -32,45 +36,78 @@ AGENT_DEADLINE_S = 2.0
 # What the director has run out of.
 _OURS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
 
-_PROBES: dict[CheckKind, Callable[[Goal, Check], Awaitable[Tried]]] = {
+_STREAMS: dict[CheckKind, Callable[[socket.socket, Goal, Check], Awaitable[Tried]]] = {
     CheckKind.TCP: check_tcp,
     CheckKind.TLS: check_tls,
     CheckKind.HTTP: check_http,
     CheckKind.HTTPS: check_http,
+    CheckKind.SMTP: check_smtp,
+}
+_DATAGRAMS: dict[CheckKind, Callable[[Goal, Check], Awaitable[Tried]]] = {
     CheckKind.UDP: check_udp,
     CheckKind.DNS: check_dns,
-    CheckKind.SMTP: check_smtp,
     CheckKind.PING: check_ping,
 }
+# Those that begin with a TCP connection.
+CONNECTING: Final = frozenset(_STREAMS)
 
 
 async def probe(one: Watched, check: Check, *, scripts: Path) -> Tried:
-    """Try the check once. Every failure of the backend is an answer. NotTried where the director itself lacks
-    something."""
+    """Try the check once, within its timeout, and say how long that took. NotTried where the director itself
+    lacks something."""
     began = time.perf_counter()
     try:
-        goal = goal_of(one, check)
         async with asyncio.timeout(check.timeout_s):
-            if check.kind is CheckKind.SCRIPT:
-                tried = await check_script(goal, check, folder=scripts)
-            else:
-                tried = await _PROBES[check.kind](goal, check)
-    except TimeoutError:
-        what = "connect" if check.kind is CheckKind.TCP else check.kind.upper()
-        tried = Tried(False, f"{what} timeout", 0.0)
-    except (Unreachable, BadAnswer) as reason:
-        tried = Tried(False, str(reason), 0.0)
-    except ssl.SSLError as error:
-        said = getattr(error, "verify_message", "") or error.reason or "no handshake"
-        tried = Tried(False, f"TLS: {said.lower().replace('_', ' ')}", 0.0)
-    except OSError as error:
-        if error.errno in _OURS:
-            raise NotTried(os.strerror(error.errno).lower()) from error
-        tried = Tried(False, _in_words(error), 0.0)
-    except ValueError as error:
-        # A name that no packet can carry, for instance.
-        tried = Tried(False, f"this check cannot be made: {printable(str(error))}", 0.0)
+            tried = await attempt(one, check, scripts=scripts)
+    except TimeoutError as error:
+        tried = failed(check, error)
     return replace(tried, took_ms=(time.perf_counter() - began) * 1000)
+
+
+async def attempt(one: Watched, check: Check, *, scripts: Path) -> Tried:
+    """Try the check once; whoever calls cancels it where it takes too long. Every failure of the backend is
+    an answer. NotTried where the director itself lacks something."""
+    try:
+        goal = goal_of(one, check)
+        if check.kind is CheckKind.SCRIPT:
+            return await check_script(goal, check, folder=scripts)
+        if check.kind in CONNECTING:
+            return await _STREAMS[check.kind](await connect(goal), goal, check)
+        return await _DATAGRAMS[check.kind](goal, check)
+    except Exception as error:
+        return failed(check, error)
+
+
+async def talk(connected: socket.socket, goal: Goal, check: Check) -> Tried:
+    """The rest of an attempt, once there is a connection."""
+    try:
+        return await _STREAMS[check.kind](connected, goal, check)
+    except Exception as error:
+        return failed(check, error)
+
+
+def failed(check: Check, error: Exception) -> Tried:
+    """What an error says of the backend. NotTried where it says something of the director alone; the error
+    itself where it is a mistake of ours."""
+    match error:
+        case TimeoutError():
+            what = "connect" if check.kind is CheckKind.TCP else check.kind.upper()
+            reason = f"{what} timeout"
+        case Unreachable() | BadAnswer():
+            reason = str(error)
+        case ssl.SSLError():
+            said = getattr(error, "verify_message", "") or error.reason or "no handshake"
+            reason = f"TLS: {said.lower().replace('_', ' ')}"
+        case OSError():
+            if error.errno in _OURS:
+                raise NotTried(os.strerror(error.errno).lower()) from error
+            reason = _in_words(error)
+        case ValueError():
+            # A name that no packet can carry, for instance.
+            reason = f"this check cannot be made: {printable(str(error))}"
+        case _:
+            raise error
+    return Tried(False, reason, 0.0)
 
 
 async def ask_agent(one: Watched, rule: LoadRule) -> int | None:
@@ -79,8 +116,13 @@ async def ask_agent(one: Watched, rule: LoadRule) -> int | None:
     check = Check(CheckKind.HTTP, port=rule.port, path=rule.path, most_bytes=64)
     try:
         async with asyncio.timeout(min(AGENT_DEADLINE_S, rule.interval_s)):
-            # By what it says, not by its status: one that wants to be drained may well answer 503.
-            _, body = await fetch(goal_of(one, check), check)
+            goal = goal_of(one, check)
+            stream = Stream(await connect(goal))
+            try:
+                # By what it says, not by its status: one that wants to be drained may well answer 503.
+                _, body = await fetch(stream, goal, check)
+            finally:
+                stream.close()
     except (TimeoutError, OSError, ValueError, Unreachable, BadAnswer):
         return None
     return percent_in(body.decode("utf-8", "replace"))

@@ -1,4 +1,5 @@
-"""Checks over TCP: a connection, TLS with its certificate, HTTP, SMTP. The caller sets the deadline."""
+"""Checks that talk over a TCP connection: TLS with its certificate, HTTP, SMTP. Each takes the connection as
+it was made and closes it; the caller sets the deadline."""
 
 from __future__ import annotations
 
@@ -24,7 +25,6 @@ _PIECE = 16 * 1024
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 # A pattern that takes longer is the pattern's fault; meanwhile other patterns wait.
 PATTERN_DEADLINE_S = 0.05
-# Close at once and without TIME_WAIT: thousands of checks a second would fill the connection table.
 _AT_ONCE = struct.pack("ii", 1, 0)
 
 
@@ -85,9 +85,14 @@ async def connect(goal: Goal) -> socket.socket:
     return found
 
 
-async def connect_tls(goal: Goal, check: Check) -> TlsStream:
-    """A connection after its handshake. OSError, which ssl.SSLError is, where there is none."""
-    connected = await connect(goal)
+def close_at_once(connected: socket.socket) -> None:
+    """Without TIME_WAIT: thousands of checks a second would fill the connection table."""
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    connected.close()
+
+
+async def _with_tls(connected: socket.socket, check: Check) -> TlsStream:
+    """The connection after its handshake. OSError, which ssl.SSLError is, where there is none."""
     try:
         # Without a name there is no SNI; asyncio then wants an empty one.
         name = check.server_name or _without_port(check.host)
@@ -100,28 +105,31 @@ async def connect_tls(goal: Goal, check: Check) -> TlsStream:
     return TlsStream(connected, reader, writer)
 
 
-async def check_tcp(goal: Goal, check: Check) -> Tried:
-    connected = await connect(goal)
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
-    connected.close()
+async def check_tcp(connected: socket.socket, goal: Goal, check: Check) -> Tried:
+    close_at_once(connected)
     return Tried(True, "", 0.0)
 
 
-async def check_tls(goal: Goal, check: Check) -> Tried:
-    stream = await connect_tls(goal, check)
+async def check_tls(connected: socket.socket, goal: Goal, check: Check) -> Tried:
+    stream = await _with_tls(connected, check)
     try:
         return _judged_certificate(stream, check)
     finally:
         stream.close()
 
 
-async def check_http(goal: Goal, check: Check) -> Tried:
+async def check_http(connected: socket.socket, goal: Goal, check: Check) -> Tried:
     """One request; what a redirect points at is never asked for."""
-    if check.kind is CheckKind.HTTPS and check.expiry_days:
-        judged = await check_tls(goal, check)
-        if not judged.is_up:
-            return judged
-    status, body = await fetch(goal, check)
+    is_tls = check.kind is CheckKind.HTTPS
+    stream = await _with_tls(connected, check) if is_tls else Stream(connected)
+    try:
+        if isinstance(stream, TlsStream) and check.expiry_days:
+            judged = _judged_certificate(stream, check)
+            if not judged.is_up:
+                return judged
+        status, body = await fetch(stream, goal, check)
+    finally:
+        stream.close()
     said = f"HTTP {status}"
     if not any(low <= status <= high for low, high in status_ranges(check.statuses)):
         return Tried(False, f"HTTP status {status}", 0.0, said)
@@ -133,25 +141,20 @@ async def check_http(goal: Goal, check: Check) -> Tried:
     return await asyncio.get_running_loop().run_in_executor(_patterns(), _judged_body, body, check, said)
 
 
-async def fetch(goal: Goal, check: Check) -> tuple[int, bytes]:
+async def fetch(stream: Stream, goal: Goal, check: Check) -> tuple[int, bytes]:
     """Status and the begin of the body of one answer. BadAnswer where it is no HTTP."""
-    is_tls = check.kind is CheckKind.HTTPS
-    stream = await connect_tls(goal, check) if is_tls else Stream(await connect(goal))
-    try:
-        await stream.send(_request(goal, check))
-        status, headers, rest = await _head(stream)
-        # What is said before the answer itself, such as 103 Early Hints; an endless row ends at the deadline.
-        while 100 <= status < 200 and status != 101:
-            status, headers, rest = await _head(stream, rest)
-        if check.method == "HEAD" or status in (204, 304):
-            return status, b""
-        return status, await _body(stream, headers, rest, check.most_bytes)
-    finally:
-        stream.close()
+    await stream.send(_request(goal, check))
+    status, headers, rest = await _head(stream)
+    # What is said before the answer itself, such as 103 Early Hints; an endless row ends at the deadline.
+    while 100 <= status < 200 and status != 101:
+        status, headers, rest = await _head(stream, rest)
+    if check.method == "HEAD" or status in (204, 304):
+        return status, b""
+    return status, await _body(stream, headers, rest, check.most_bytes)
 
 
-async def check_smtp(goal: Goal, check: Check) -> Tried:
-    stream = Stream(await connect(goal))
+async def check_smtp(connected: socket.socket, goal: Goal, check: Check) -> Tried:
+    stream = Stream(connected)
     try:
         for sent, wanted in ((b"", 220), (f"EHLO {check.helo or 'localhost'}\r\n".encode(), 250)):
             if sent:
