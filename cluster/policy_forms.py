@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, ClassVar
 
@@ -11,6 +13,7 @@ from cluster.actions.policies import NEEDS_ADMINISTRATOR
 from cluster.fields import AddressField, PanelForm, port_field
 from cluster.ipvs import state
 from cluster.ipvs.traffic.checks import LONGEST_TEXT, Check, CheckKind
+from cluster.ipvs.traffic.loads import percent_in
 from cluster.ipvs.traffic.policy import LoadRule, LoadSource, OnFailure, Policy
 
 _KINDS = {
@@ -38,6 +41,7 @@ _OF_KIND: dict[CheckKind, tuple[str, ...]] = {
 }
 _OF_SOME_KIND = frozenset(name for names in _OF_KIND.values() for name in names)
 _DEFAULTS = Check()
+LONGEST_TRY = 10_000
 
 
 def _text(**kwargs: Any) -> forms.CharField:
@@ -210,15 +214,30 @@ class PolicyForm(CheckForm):
     load_interval_s = _seconds(label="Every (seconds)")
     load_least_percent = _count(label="Least (percent of the weight)")
     load_most_percent = _count(label="Most (percent of the weight)")
+    load_tried = forms.CharField(
+        label="Try other answers",
+        required=False,
+        max_length=LONGEST_TRY,
+        widget=forms.Textarea(attrs={"rows": 2, "class": "mono", "spellcheck": "false"}),
+        help_text="For the button below alone, never saved. One a line: a backend and what its agent would"
+        " say, such as 192.168.50.12:80 25%.",
+    )
 
     NO_CHECK = ("", "None: every backend counts as up")
     _PLAIN = ("most_out_percent", "ramp_s", "flap_changes", "flap_window_s")
     _SORRY = ("sorry_address", "sorry_port", "sorry_forwarding")
     _LOAD = ("load_port", "load_path", "load_interval_s", "load_least_percent", "load_most_percent")
 
-    def __init__(self, *args: Any, before: Policy, service: state.Service, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        before: Policy,
+        service: state.Service,
+        names: Mapping[str, state.BackendKey],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, initial=kwargs.pop("initial", {}) | self.initial_of(before), **kwargs)
-        self.before, self.service = before, service
+        self.before, self.service, self.names = before, service, names
 
     @classmethod
     def initial_of(cls, policy: Policy) -> dict[str, Any]:
@@ -244,7 +263,31 @@ class PolicyForm(CheckForm):
 
     @property
     def load_is_open(self) -> bool:
-        return bool(self["load_source"].value()) or any(name in self.errors for name in self._LOAD)
+        names = (*self._LOAD, "load_tried")
+        return bool(self["load_source"].value()) or any(name in self.errors for name in names)
+
+    def clean_load_tried(self) -> dict[state.BackendKey, int]:
+        """Answers of agents in percent. A backend goes by its name, its address and port, or its address
+        where no other has the same."""
+        keys = [backend.key for backend in self.service.backends]
+        addresses = Counter(key.address for key in keys)
+        known = {key.address: key for key in keys if addresses[key.address] == 1}
+        known |= {str(key): key for key in keys} | dict(self.names)
+        said: dict[state.BackendKey, int] = {}
+        if self.cleaned_data["load_tried"] and self.cleaned_data.get("load_source") == LoadSource.CONNECTIONS:
+            raise forms.ValidationError("Connections are counted, no agent is asked. Leave this empty.")
+        for line in filter(None, map(str.strip, self.cleaned_data["load_tried"].splitlines())):
+            name, _, answer = line.rpartition(" ")
+            shown, percent = line[:60], percent_in(answer)
+            if name.strip() not in known:
+                raise forms.ValidationError(
+                    f"“{shown}” names no backend of this service. Write its address and port or its name, a"
+                    " space, and the answer."
+                )
+            if percent is None:
+                raise forms.ValidationError(f"“{shown}” has no answer of an agent: up, drain or 75%.")
+            said[known[name.strip()]] = percent
+        return said
 
     def said(self) -> Policy:
         """The cleaned values laid over the policy before, so that nothing is lost that no field shows."""

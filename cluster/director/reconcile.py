@@ -19,7 +19,7 @@ from cluster.director.lock import Locked, locked
 from cluster.ipvs.plan import Step, plan
 from cluster.ipvs.state import Backend, ServiceKey, Table
 from cluster.ipvs.traffic.effective import Effective, Note, Standing
-from cluster.ipvs.traffic.loads import balanced
+from cluster.ipvs.traffic.loads import STEERING_PERIOD_S, steered
 from cluster.ipvs.traffic.paths import check_marks
 from cluster.ipvs.traffic.policy import LoadSource, Place, Traffic
 from cluster.wire.messages import Event
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 # Ramps and hours go by the second; verdicts wake the loop.
 PERIOD_S = 1.0
 MOST_CHANGES_TOLD = 200
-BALANCE_PERIOD_S = 5.0
 
 # Of a service that nothing touches; and a sorry server that nobody needs.
 _IN, _SPARE = Note(Standing.UP, 0), Note(Standing.SPARE, 0)
@@ -96,7 +95,7 @@ class Reconciler:
     def _balance(self, goal: Goal) -> None:
         """Let weights follow the connections where a policy says so, at a pace at which they can answer."""
         reading, held, now = self._aim.reading, self._aim.effective, self._director.clock()
-        if reading is None or held is None or abs(now - self._balanced_at) < BALANCE_PERIOD_S:
+        if reading is None or held is None or abs(now - self._balanced_at) < STEERING_PERIOD_S:
             return
         self._balanced_at = now
         loads = self._aim.observed.loads
@@ -104,15 +103,7 @@ class Reconciler:
             service = goal.table.by_key.get(key)
             if not service or not policy.load or policy.load.source is not LoadSource.CONNECTIONS:
                 continue
-            serving = [one for one in service.backends if held.note(key, one).weight]
-            active = {
-                one: found.active
-                for one in serving
-                if (found := reading.backends.get((key, one.key))) is not None
-            }
-            before = {one.key: loads[key, one.key] for one in serving if (key, one.key) in loads}
-            percents = balanced(active, policy.load, before)
-            self._aim.set_loads({(key, backend): percent for backend, percent in percents.items()})
+            self._aim.set_loads(steered(service, policy.load, held, reading.backends, loads))
 
     def _act(self, record: Record) -> None:
         try:

@@ -13,8 +13,11 @@ from cluster import access, desired
 from cluster.actions import policies
 from cluster.actions.problems import Rejected
 from cluster.http import OperatorRequest, actor
+from cluster.ipvs.rules import Problem
 from cluster.ipvs.traffic.checks import Check
+from cluster.ipvs.traffic.policy import Policy
 from cluster.ipvs.traffic.words import check_words
+from cluster.load_run import LoadRun, load_run
 from cluster.models import Backend, VirtualService
 from cluster.policy_forms import CheckForm, OverrideForm, PolicyForm
 from cluster.views.jobs import job_context
@@ -22,15 +25,19 @@ from cluster.views.jobs import job_context
 
 @require_http_methods(["GET", "POST"])
 def service_health(request: OperatorRequest, pk: int) -> HttpResponse:
-    """GET shows the policy in a form; POST saves it, or tries its check and shows the answers below."""
+    """GET shows the policy in a form; POST saves it, tries its check, or shows what its load rule does."""
     service = access.get_service(request, pk, needs="operate")
     form = _policy_form(request, service)
     context: dict[str, Any] = {"form": form, "service": service, "cluster": service.cluster}
-    if form.is_valid():
+    if not form.is_bound:
+        context["loads"] = _running_loads(service, form.before)
+    elif form.is_valid():
         try:
             if "try" in request.POST:
                 backends = service.backends.filter(check_override__isnull=True)
                 context |= _tried(request, service, form.said_check(), list(backends))
+            elif "show" in request.POST:
+                context["loads"] = _shown_loads(form, service)
             else:
                 _save_policy(request, service, form)
                 return redirect("service-detail", service.pk)
@@ -79,8 +86,24 @@ def _policy_form(request: OperatorRequest, service: VirtualService) -> PolicyFor
         initial={"version": service.version},
         before=desired.policy_value(service),
         service=desired.service_value(service),
+        names={row.name: desired.backend_value(row).key for row in service.backends.all() if row.name},
         is_administrator=_is_administrator(request, service),
     )
+
+
+def _running_loads(service: VirtualService, policy: Policy) -> LoadRun | None:
+    try:
+        return load_run(service.cluster, desired.service_value(service), policy)
+    except Rejected:
+        # What is saved fits its backends no more; the form says so as soon as somebody saves it.
+        return None
+
+
+def _shown_loads(form: PolicyForm, service: VirtualService) -> LoadRun:
+    found = load_run(service.cluster, form.service, form.said(), tried=form.cleaned_data["load_tried"])
+    if found is None:
+        raise Rejected(Problem("load_source", "Choose whose word weights follow, to see what comes of it."))
+    return found
 
 
 def _override_form(request: OperatorRequest, backend: Backend) -> OverrideForm:

@@ -18,6 +18,7 @@ from cluster.ipvs.state import BackendKey, Table
 from cluster.ipvs.stats import BackendCounters, Reading
 from cluster.ipvs.traffic import document as traffic_document
 from cluster.ipvs.traffic.checks import Check, Verdict
+from cluster.ipvs.traffic.loads import settled
 from cluster.ipvs.traffic.policy import (
     Drain,
     Hours,
@@ -269,6 +270,25 @@ def test_weights_follow_the_connections_within_their_limits(stage: Stage) -> Non
         seen.append(play.weights["10.0.0.1:80"])
     assert seen == sorted(seen, reverse=True) and seen[0] < 100 and 50 <= seen[-1] < 70
     assert play.weights["10.0.0.2:80"] == 100
+
+
+def test_weights_end_where_the_panel_says_that_they_end(stage: Stage) -> None:
+    play = Theatre(stage)
+    rule = LoadRule(LoadSource.CONNECTIONS, least_percent=20)
+    shop = service(1, replace(ONE, weight=100), replace(TWO, weight=100))
+    play.order(table(shop), policies={shop.key: Policy(load=rule)})
+    counted = {
+        (shop.key, ONE.key): BackendCounters(active=400),
+        (shop.key, TWO.key): BackendCounters(active=100),
+    }
+    held = play.director.aim.effective
+    assert held is not None
+    ends, rounds = settled(shop, rule, held, counted, {})
+    for _ in range(rounds):
+        play.director.aim.reading = Reading(stage.actual, {}, counted)
+        play.later(6)
+    assert ends == play.director.aim.observed.loads and rounds > 2
+    assert play.weights["10.0.0.1:80"] == ends[shop.key, ONE.key] < 100
 
 
 def test_a_table_is_in_memory_once_however_many_hold_it(stage: Stage) -> None:

@@ -16,9 +16,10 @@ import dns.rrset
 import pytest
 
 from cluster.director.health import Tried, Watched
-from cluster.director.health.probe import ask_agent, percent_in, probe
+from cluster.director.health.probe import ask_agent, probe
 from cluster.ipvs.state import Backend, Forwarding, Protocol, ServiceKey
 from cluster.ipvs.traffic.checks import Check, CheckKind
+from cluster.ipvs.traffic.loads import percent_in
 from cluster.ipvs.traffic.policy import LoadRule
 from tests.health.servers import (
     certificate,

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.ipvs.state import Backend, BackendKey
-from cluster.ipvs.traffic.loads import LARGEST_STEP, balanced
+from cluster.ipvs.state import Backend, BackendKey, Protocol, Service, ServiceKey, Table
+from cluster.ipvs.stats import BackendCounters
+from cluster.ipvs.traffic.effective import Effective
+from cluster.ipvs.traffic.loads import LARGEST_STEP, balanced, settled, steered
 from cluster.ipvs.traffic.policy import LoadRule, LoadSource
 from tests.ipvs.tables import few
 
@@ -95,3 +97,35 @@ def test_it_comes_to_rest_within_the_limits(
     # A weight of 1 or 2 cannot follow a percent; it must not make the others swing.
     for one, percent in said[-1].items():
         assert all(abs(percents[one] - percent) <= 5 for percents in said[-50:])
+
+
+@few
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 300), st.integers(0, 2000), st.integers(0, 1000)), min_size=1, max_size=6
+    ),
+    st.integers(1, 100),
+    st.integers(100, 1000),
+)
+def test_where_it_settles_is_where_it_stays(found: list[tuple[int, int, int]], least: int, most: int) -> None:
+    rule = replace(RULE, least_percent=least, most_percent=most)
+    backends = tuple(Backend(f"10.0.0.{at}", 80, weight=weight) for at, (weight, _, _) in enumerate(found))
+    service = Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), backends=backends)
+    held = Effective(Table((service,)))
+    both = list(zip(backends, found, strict=True))
+    counted = {(service.key, one.key): BackendCounters(active=active) for one, (_, active, _) in both}
+    before = {(service.key, one.key): percent for one, (_, _, percent) in both}
+    loads, rounds = settled(service, rule, held, counted, before)
+    assert loads == loads | steered(service, rule, held, counted, loads)
+    moving = before
+    for _ in range(rounds):
+        moving = moving | steered(service, rule, held, counted, moving)
+    assert moving == loads
+
+
+def test_a_service_at_rest_settles_at_once_and_nobody_is_told_of_the_first_round() -> None:
+    service = Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), backends=(ONE, TWO))
+    counted = {(service.key, one.key): BackendCounters(active=one.weight) for one in (ONE, TWO)}
+    loads, rounds = settled(service, RULE, Effective(Table((service,))), counted, {})
+    assert rounds == 0 and set(loads.values()) == {100}
+    assert settled(service, RULE, Effective(Table((service,))), {}, {}) == ({}, 0)

@@ -29,6 +29,7 @@ from cluster.director.health.streams import (
     printable,
 )
 from cluster.ipvs.traffic.checks import Check, CheckKind
+from cluster.ipvs.traffic.loads import percent_in
 from cluster.ipvs.traffic.policy import LoadRule
 
 AGENT_DEADLINE_S = 2.0
@@ -126,19 +127,6 @@ async def ask_agent(one: Watched, rule: LoadRule) -> int | None:
     except (TimeoutError, OSError, ValueError, Unreachable, BadAnswer):
         return None
     return percent_in(body.decode("utf-8", "replace"))
-
-
-def percent_in(said: str) -> int | None:
-    """`up` is 100, `drain` is 0, `75%` and `75` are 75; None for anything else."""
-    word = said.strip().lower()
-    if word in ("up", "ready"):
-        return 100
-    if word == "drain":
-        return 0
-    number = word.removesuffix("%").strip()
-    if number.isascii() and number.isdigit() and len(number) <= 4:
-        return min(int(number), 1000)
-    return None
 
 
 def _in_words(error: OSError) -> str:
