@@ -1,9 +1,10 @@
-"""The form of a weight profile: a weight for each backend, and some rows of hours."""
+"""The form of a weight profile: weights of any number of backends, and some rows of hours."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
-from zlib import crc32
 
 from django import forms
 
@@ -18,10 +19,19 @@ from cluster.models import Cluster
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 SPARE_ROWS = 2
+# Of backends, with a field each: far below the 1,000 fields that Django takes.
+MOST_SHOWN = 200
+MOST_PERCENT = 1000
+# As much as weights of 20,000 backends need.
+LONGEST_KEPT = 400_000
+DAMAGED = "The weights of the backends that are not shown were damaged on the way. Open the form again."
 _PARTS = ("days", "begins", "ends", "zone")
 
 
 class ProfileForm(PanelForm):
+    """Some backends have a field each: those that are looked for, MOST_SHOWN at most, because Django takes no
+    form with thousands of fields. The weights of all others go along in `kept`."""
+
     name = forms.CharField(max_length=LONGEST_NAME, help_text="Such as business hours, sale or night.")
     position = forms.IntegerField(
         label="Number",
@@ -30,79 +40,129 @@ class ProfileForm(PanelForm):
         initial=0,
         help_text="Of two profiles in their hours, that with the lower number counts.",
     )
-    percent = forms.IntegerField(
-        label="All weights, percent of the table",
+    find = forms.CharField(
+        label="Backends",
         required=False,
-        min_value=0,
-        max_value=1000,
-        widget=forms.NumberInput(attrs={"placeholder": "such as 50"}),
+        max_length=100,
+        widget=forms.TextInput({"placeholder": "all", "autocomplete": "off", "spellcheck": "false"}),
+        help_text="Parts of the service's or backend's address, such as 192.168.50.10:80.",
     )
+    only_set = forms.BooleanField(label="Only those with a weight in this profile", required=False)
+    set_to = forms.CharField(
+        label="Set all of them to",
+        required=False,
+        max_length=6,
+        widget=forms.TextInput({"placeholder": "such as 50%", "autocomplete": "off"}),
+        help_text="A weight, or percent of the table's. Empty: as in the table.",
+    )
+    kept = forms.CharField(required=False, max_length=LONGEST_KEPT, widget=forms.HiddenInput)
     version = forms.IntegerField(widget=forms.HiddenInput, required=False)
 
     def __init__(self, data: Any = None, *, cluster: Cluster, profile: Profile | None, **kwargs: Any) -> None:
-        initial = (_initial(profile) if profile else {}) | kwargs.pop("initial", {})
-        super().__init__(data, initial=initial, **kwargs)
         self.services = list(tables(cluster)[0])
         self.profile = profile
+        self.known = {
+            weight_name((service.key, backend.key)): (service, backend)
+            for service in self.services
+            for backend in service.backends
+        }
+        initial = (_initial(profile) if profile else {}) | kwargs.pop("initial", {})
+        # Of thousands, an operator who edits a profile wants to see those that it is about.
+        initial.setdefault("only_set", bool(profile and profile.weights and len(self.known) > MOST_SHOWN))
+        weights = {
+            name: weight for name, weight in _read(initial.get("kept", "")).items() if name in self.known
+        }
+        self.found = self._find(initial, weights)
+        # A form that comes back has the fields that it went out with.
+        self.shown = [name for name in self.known if name in data] if data else self.found[:MOST_SHOWN]
+        super().__init__(data, initial=initial | weights, **kwargs)
         rows = len(profile.hours) if profile else 0
         self.rows = range(min(MOST_HOURS, rows + SPARE_ROWS))
-        for service in self.services:
-            for backend in service.backends:
-                self.fields[weight_name((service.key, backend.key))] = _weight(service, backend)
+        self.fields |= {name: _weight(*self.known[name]) for name in self.shown}
         for row in self.rows:
             self.fields |= _hours_fields(row)
 
     @property
     def weight_rows(self) -> list[tuple[Service, list[tuple[Backend, forms.BoundField]]]]:
-        """Each service with its backends and their fields."""
-        return [
-            (
-                service,
-                [(backend, self[weight_name((service.key, backend.key))]) for backend in service.backends],
-            )
-            for service in self.services
-        ]
+        """Each service that has a backend shown, with these and their fields."""
+        rows: dict[int, tuple[Service, list[tuple[Backend, forms.BoundField]]]] = {}
+        for name in self.shown:
+            service, backend = self.known[name]
+            rows.setdefault(id(service), (service, []))[1].append((backend, self[name]))
+        return list(rows.values())
 
     @property
     def hours_rows(self) -> list[list[forms.BoundField]]:
         return [[self[f"{part}-{row}"] for part in _PARTS] for row in self.rows]
 
+    def clean_kept(self) -> dict[str, int]:
+        try:
+            return _read(self.cleaned_data["kept"])
+        except ValueError:
+            raise forms.ValidationError(DAMAGED) from None
+
+    def clean_set_to(self) -> str:
+        said = str(self.cleaned_data["set_to"]).replace(" ", "")
+        number, most = said.removesuffix("%"), MOST_PERCENT if said.endswith("%") else LARGEST_WEIGHT
+        if said and not (number.isascii() and number.isdigit() and int(number) <= most):
+            raise forms.ValidationError(
+                f"Write a weight of at most {LARGEST_WEIGHT}, or percent of at most {MOST_PERCENT}%."
+            )
+        return said
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
+        if "kept" in self.errors:
+            # Of a hidden field nobody would see it.
+            self.add_error(None, DAMAGED)
         for row in self.rows:
             hours = self._hours(row)
             for problem in hours_problems(hours) if hours else ():
                 self.add_error(f"{problem.field}-{row}", problem.text)
         return cleaned
 
+    @property
+    def can_go_on(self) -> bool:
+        """Whether others can be shown or set: a name or hours may still be missing."""
+        return not self.errors.keys() & {"__all__", "find", "set_to", *self.shown}
+
     def said(self) -> ProfileFields:
-        """The cleaned values as the actions take them. Weights of backends that are not on the page stay."""
-        shown = {
-            (service.key, backend.key): self.cleaned_data.get(weight_name((service.key, backend.key)))
-            for service in self.services
-            for backend in service.backends
-        }
-        kept = self.profile.weights if self.profile else {}
-        weights = {place: weight for place, weight in kept.items() if place not in shown}
-        weights |= {place: weight for place, weight in shown.items() if weight is not None}
+        """The cleaned values as the actions take them. Weights of backends that are in the table no more
+        stay."""
+        places = {name: (service.key, backend.key) for name, (service, backend) in self.known.items()}
+        weights = dict(self.profile.weights) if self.profile else {}
+        weights = {place: weight for place, weight in weights.items() if weight_name(place) not in places}
+        weights |= {places[name]: weight for name, weight in self._weights().items() if name in places}
         hours = tuple(found for row in self.rows if (found := self._hours(row)))
         document = profile_to_document(Profile(0, self.cleaned_data["name"], weights, hours))
         return ProfileFields(
             document["name"], document["weights"], document.get("hours", []), self.cleaned_data["position"]
         )
 
-    def filled(self) -> dict[str, Any]:
-        """What was typed, with each weight as so many percent of the table's."""
-        typed = {name: self[name].value() for name in self.fields}
-        percent = self.cleaned_data.get("percent")
-        if percent is not None:
-            for service in self.services:
-                for backend in service.backends:
-                    weight = min(LARGEST_WEIGHT, backend.weight * percent // 100)
-                    # Little is not nothing: at 0 a backend gets no new connections at all.
-                    least = int(backend.weight > 0 and percent > 0)
-                    typed[weight_name((service.key, backend.key))] = max(least, weight)
-        return typed
+    def typed(self, *, fill: bool = False) -> dict[str, Any]:
+        """What was typed, for a form that shows the backends that are looked for now; with `fill` all of them
+        set as was asked, also those that there is no room to show."""
+        typed = {name: self[name].value() for name in self.fields if name not in self.known}
+        weights, to = self._weights(), self.cleaned_data["set_to"]
+        for name in self._find(typed, weights) if fill else ():
+            weights.pop(name, None)
+            if to:
+                weights[name] = _set_to(to, self.known[name][1])
+        return typed | {"kept": _written(weights)}
+
+    def _weights(self) -> dict[str, int]:
+        """By field, those of this form and those that went along."""
+        weights = {**self.cleaned_data["kept"], **{name: self.cleaned_data[name] for name in self.shown}}
+        return {name: weight for name, weight in weights.items() if weight is not None}
+
+    def _find(self, asked: Mapping[str, Any], weights: Mapping[str, int]) -> list[str]:
+        words = str(asked.get("find") or "").lower().split()
+        return [
+            name
+            for name, (service, backend) in self.known.items()
+            if (not asked.get("only_set") or name in weights)
+            and (not words or all(word in f"{service.key} {backend.key}".lower() for word in words))
+        ]
 
     def _hours(self, row: int) -> Hours | None:
         """The hours of a row; None for an empty one. Days are chosen last, so a zone alone says nothing."""
@@ -114,7 +174,33 @@ class ProfileForm(PanelForm):
 
 def weight_name(place: Place) -> str:
     """The name of a backend's field, which stays the same when others come and go."""
-    return f"weight-{crc32(f'{place[0]} {place[1]}'.encode()):08x}"
+    return f"weight-{sha256(f'{place[0]} {place[1]}'.encode()).hexdigest()[:12]}"
+
+
+def _written(weights: Mapping[str, int]) -> str:
+    """Weights by field in one short text."""
+    return " ".join(f"{name.removeprefix('weight-')}={weight}" for name, weight in weights.items())
+
+
+def _read(text: str) -> dict[str, int]:
+    """What `_written` wrote; ValueError for anything else."""
+    weights = {}
+    for entry in text.split():
+        name, _, weight = entry.partition("=")
+        if not weight.isascii() or not 0 <= int(weight) <= LARGEST_WEIGHT:
+            raise ValueError(entry)
+        weights[f"weight-{name}"] = int(weight)
+    return weights
+
+
+def _set_to(said: str, backend: Backend) -> int:
+    """A weight, or so many percent of the backend's own."""
+    if not said.endswith("%"):
+        return int(said)
+    percent = int(said.removesuffix("%"))
+    # Little is not nothing: at 0 a backend gets no new connections at all.
+    least = int(backend.weight > 0 and percent > 0)
+    return max(least, min(LARGEST_WEIGHT, backend.weight * percent // 100))
 
 
 def _weight(service: Service, backend: Backend) -> forms.IntegerField:
@@ -150,7 +236,7 @@ def _hours_fields(row: int) -> dict[str, forms.Field]:
 
 def _initial(profile: Profile) -> dict[str, Any]:
     shown: dict[str, Any] = {"name": profile.name}
-    shown |= {weight_name(place): weight for place, weight in profile.weights.items()}
+    shown["kept"] = _written({weight_name(place): weight for place, weight in profile.weights.items()})
     for row, hours in enumerate(profile.hours):
         shown |= {f"{part}-{row}": getattr(hours, part) for part in _PARTS}
     return shown

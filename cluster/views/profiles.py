@@ -125,8 +125,11 @@ def _form_page(
     form = ProfileForm(request.POST or None, cluster=cluster, profile=value, initial=initial)
     runs = None
     is_valid = form.is_valid()
-    if "fill" in request.POST:
-        form = ProfileForm(cluster=cluster, profile=value, initial=form.filled())
+    if "find-now" in request.POST or "fill" in request.POST:
+        if form.can_go_on:
+            form = ProfileForm(
+                cluster=cluster, profile=value, initial=form.typed(fill="fill" in request.POST)
+            )
     elif is_valid:
         if "show" in request.POST:
             runs = dry_run(cluster, _as_said(form))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from cluster.actions.problems import Rejected
 from cluster.desired import backend_value, profile_value, service_value
 from cluster.ipvs.traffic.document import from_document, profile_to_document
 from cluster.ipvs.traffic.policy import Hours, Profile
-from cluster.models import AuditEntry, Backend, Cluster, Job, Revision, WeightProfile
+from cluster.models import AuditEntry, Backend, Cluster, Job, Revision, VirtualService, WeightProfile
 from cluster.profile_forms import hours_words, weight_name
 from tests.panel.conftest import ANN, FakeRedis, apply_draft
 
@@ -26,6 +27,10 @@ def said(
     place = service_value(backend.service).key, backend_value(backend).key
     document = profile_to_document(Profile(0, name, {place: weight}, hours))
     return profiles.ProfileFields(name, document["weights"], document.get("hours", []), at)
+
+
+def text(page: Any) -> str:
+    return re.sub(r"\s+", " ", re.sub("<[^>]*>", "", page.content.decode()))
 
 
 def typed(backend: Backend, **changes: Any) -> dict[str, Any]:
@@ -121,8 +126,97 @@ def test_all_weights_are_filled_in_as_a_percentage(
     web: Cluster, backend: Backend, otto: Client, redis: FakeRedis
 ) -> None:
     backends.set_weight(backend, seen_version=1, weight=80, by=ANN)
-    page = otto.post(reverse("profile-new", args=[web.pk]), {"fill": 1, "percent": 50}).content.decode()
-    assert 'value="40"' in page and not web.profiles.exists()
+    page = otto.post(reverse("profile-new", args=[web.pk]), {"fill": 1, "set_to": "50 %"}).content.decode()
+    assert 'value="40"' in page and "is required" not in page and not web.profiles.exists()
+    page = otto.post(reverse("profile-new", args=[web.pk]), {"fill": 1, "set_to": "7"}).content.decode()
+    assert 'value="7"' in page
+
+
+def fields(page: Any) -> dict[str, Any]:
+    """What a browser would post of the form as it is shown."""
+    form = page.context["form"]
+    shown = {name: form[name].value() for name in form.fields}
+    return {name: value for name, value in shown.items() if value is not False and value not in (None, "")}
+
+
+@pytest.fixture
+def many(web: Cluster, service: VirtualService) -> list[Backend]:
+    """5,000 backends with the weight 10, in two services."""
+    other = VirtualService.objects.create(cluster=web, protocol="tcp", address="192.168.50.20", port=80)
+    return Backend.objects.bulk_create(
+        Backend(
+            service=one,
+            address=f"10.{50 + which}.{at // 250}.{at % 250 + 1}",
+            port=80,
+            weight=10,
+            changed_by="",
+        )
+        for which, one in enumerate((service, other))
+        for at in range(2500)
+    )
+
+
+def test_a_profile_of_five_thousand_backends_is_made_edited_and_used(
+    web: Cluster, many: list[Backend], otto: Client
+) -> None:
+    url = reverse("profile-new", args=[web.pk])
+    page = otto.get(url)
+    assert len(page.context["form"].fields) < 300 and "5000 of 5000 backends are found" in text(page)
+    page = otto.post(url, fields(page) | {"find": "192.168.50.10:80", "set_to": "50%", "fill": 1})
+    assert "2500 of 5000 backends are found, and the first 200 are shown" in text(page)
+    page = otto.post(url, fields(page) | {"find": "10.51.9.250", "set_to": "70", "fill": 1})
+    (name,) = page.context["form"].shown
+    saved = otto.post(url, fields(page) | {"name": "sale", name: "71"})
+    assert saved.status_code == 302
+    profile = web.profiles.get()
+    found = sorted(profile_value(profile).weights.values())
+    assert found == [5] * 2500 + [71]
+    # An edit shows those that the profile is about, and takes one of them out.
+    url = reverse("profile-edit", args=[profile.pk])
+    page = otto.get(url)
+    assert "2501 of 5000 backends are found" in text(page)
+    page = otto.post(url, fields(page) | {"find": "10.51.", "find-now": 1})
+    assert page.context["form"].shown == [name]
+    otto.post(url, fields(page) | {name: ""})
+    assert set(profile_value(web.profiles.get()).weights.values()) == {5}
+    assert "saved and on its way" in text(otto.get(reverse("profile-list", args=[web.pk])))
+
+
+def test_setting_nothing_gives_the_found_ones_the_weights_of_the_table_again(
+    web: Cluster, many: list[Backend], otto: Client
+) -> None:
+    url = reverse("profile-new", args=[web.pk])
+    page = otto.post(url, fields(otto.get(url)) | {"set_to": "0", "fill": 1})
+    page = otto.post(url, fields(page) | {"find": "192.168.50.20", "set_to": "", "fill": 1, "name": "low"})
+    otto.post(url, fields(page) | {"find": "", "name": "low"})
+    weights = profile_value(web.profiles.get()).weights
+    assert {str(service) for service, _ in weights} == {"TCP 192.168.50.10:80"} and len(weights) == 2500
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ({"set_to": "1001%"}, "percent of at most 1000%"),
+        ({"set_to": "x"}, "Write a weight of at most 65535"),
+        ({"find": "x" * 101}, "at most 100 characters"),
+        ({"kept": "ab=70000"}, "were damaged on the way"),
+        ({"kept": "x" * 400_001}, "were damaged on the way"),
+    ],
+)
+def test_what_cannot_be_found_or_set_gets_a_sentence(
+    typed: dict[str, Any], sentence: str, web: Cluster, backend: Backend, otto: Client
+) -> None:
+    page = otto.post(reverse("profile-new", args=[web.pk]), {"fill": 1, "name": "sale"} | typed)
+    assert page.status_code == 200 and sentence in text(page)
+    assert 'value="sale"' in page.content.decode()
+
+
+def test_nothing_found_says_so_and_loses_nothing(web: Cluster, backend: Backend, otto: Client) -> None:
+    url = reverse("profile-new", args=[web.pk])
+    page = otto.post(url, typed(backend) | {"find": "nowhere", "find-now": 1})
+    assert "No backend is found." in text(page)
+    otto.post(url, fields(page))
+    assert list(profile_value(web.profiles.get()).weights.values()) == [7]
 
 
 def test_the_dry_run_shows_weights_shares_and_connections_and_saves_nothing(
