@@ -75,8 +75,9 @@ def policy_value(service: VirtualService) -> Policy:
 def drain_value(row: models.Drain) -> Drain:
     targets = tuple(map(traffic_document.target_from_document, row.targets))
     ends, cut = (at.timestamp() if at else None for at in (row.ends_at, row.cut_at))
-    # What was to begin at once does, whatever a director's clock says.
-    begins = row.begins_at.timestamp() if row.begins_at > row.created else 0.0
+    # What was to begin or to be cut at once is, whatever a director's clock says.
+    cut = 0.0 if row.cut_by else cut
+    begins = row.begins_at.timestamp() if row.begins_at > row.created and not row.cut_by else 0.0
     return Drain(row.pk, targets, begins, ends, cut)
 
 

@@ -106,8 +106,8 @@ def cut_now(drain: Drain, *, by: Actor) -> None:
     if row.cut_at is not None and row.cut_at <= now:
         raise Rejected(Problem("", f"{row} was cut already."))
     before = values(row, ("cut_at",))
-    row.cut_at = now
-    row.save(update_fields=["cut_at"])
+    row.cut_at, row.cut_by = now, by.name[:150]
+    row.save(update_fields=["cut_at", "cut_by"])
     _carry_out("drain.cut", row, reason="", by=by, before=before, names=("cut_at",))
 
 

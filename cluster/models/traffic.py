@@ -16,8 +16,10 @@ class Drains(models.QuerySet["Drain"]):
 
 class Drain(models.Model):
     """No new connections for the targets between `begins_at` and `ends_at`; empty is until somebody ends it,
-    which `ended_at` and `ended_by` tell. At `cut_at` what is still connected is cut. `targets` is a list of
-    the documents of cluster.ipvs.traffic.policy.Target. A maintenance is a drain that begins later."""
+    which `ended_at` and `ended_by` tell. At `cut_at` what is still connected is cut; `cut_by` is who did it
+    by force, empty for a deadline. `targets` is a list of the documents of
+    cluster.ipvs.traffic.policy.Target. A maintenance is a drain that begins later. `trail` is how many were
+    connected when: pairs of Unix seconds and a number, kept by cluster/trails.py."""
 
     cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="drains")
     targets = models.JSONField()
@@ -29,6 +31,8 @@ class Drain(models.Model):
     created = models.DateTimeField(auto_now_add=True)
     ended_at = models.DateTimeField(null=True)
     ended_by = models.CharField(max_length=150, blank=True)
+    cut_by = models.CharField(max_length=150, blank=True)
+    trail = models.JSONField(default=list)
 
     objects = Drains.as_manager()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cluster.ipvs.settings import Timeouts
@@ -50,6 +52,12 @@ def test_where_nobody_is_connected_the_end_is_now() -> None:
 def test_a_deadline_is_the_latest_end_whatever_clients_do() -> None:
     end = latest_end(SHOP, BackendCounters(active=9), DEADLINE, TIMEOUTS, templates_hold=True, now=NOW)
     assert (end.at, end.certain) == (NOW + 600, True)
+
+
+def test_what_is_cut_by_force_is_cut_now() -> None:
+    forced = replace(DEADLINE, cut_at=0.0)
+    end = latest_end(SHOP, BackendCounters(active=9), forced, TIMEOUTS, templates_hold=True, now=NOW)
+    assert (end.at, end.certain) == (NOW, True)
 
 
 def test_without_a_deadline_a_silent_client_is_forgotten_after_the_directors_timeout() -> None:

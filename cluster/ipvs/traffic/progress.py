@@ -55,7 +55,8 @@ def latest_end(
     if silent is not None and silent.certain:
         return silent
     if drain.cut_at is not None:
-        return LatestEnd(drain.cut_at, "What is left then is cut.", True)
+        # One that is cut by force has no moment of its own.
+        return LatestEnd(max(drain.cut_at, now), "What is left then is cut.", True)
     return silent or LatestEnd(None, "A client that goes on talking can stay for ever.")
 
 
