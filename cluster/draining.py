@@ -67,6 +67,11 @@ class DrainState:
         return self.status in ("ended", "cancelled")
 
     @property
+    def is_counted(self) -> bool:
+        """Whether every director that drains has said who is left."""
+        return bool(self.parts) and all(part.status != "unknown" for part in self.parts)
+
+    @property
     def left(self) -> int:
         return sum(part.left for part in self.parts)
 

@@ -144,13 +144,13 @@ def _order(run: Run, director: Director) -> Order:
     )
 
 
-def sweep() -> None:
-    """The panel worker's round: note who was heard, and send again what has no end yet."""
+def sweep() -> live.Live:
+    """The panel worker's round: note who was heard, and send again what has no end yet. What was heard."""
     now = timezone.now()
     Sweep.objects.update_or_create(pk=1, defaults={"at": now})
     answers = live.read(Director.objects.filter(cluster__isnull=False))
     if not answers.redis_is_up:
-        return
+        return answers
     present = set()
     for one in answers.directors:
         _note_seen(one)
@@ -167,6 +167,7 @@ def sweep() -> None:
     )
     silent.update(status=Run.Status.UNKNOWN)
     Director.objects.gone().delete()
+    return answers
 
 
 def _note_seen(one: live.DirectorLive) -> None:

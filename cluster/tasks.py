@@ -1,9 +1,9 @@
-"""The panel's Celery tasks: shells over jobs.py."""
+"""The panel's Celery tasks: shells over jobs.py and trails.py."""
 
 from celery import shared_task
 from django.core.management import call_command
 
-from cluster import jobs
+from cluster import jobs, trails
 
 
 @shared_task(name="panel.report")
@@ -13,7 +13,7 @@ def report(envelope: object) -> None:
 
 @shared_task(name="panel.sweep")
 def sweep() -> None:
-    jobs.sweep()
+    trails.keep_trails(jobs.sweep())
 
 
 @shared_task(name="panel.tidy")

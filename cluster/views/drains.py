@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import messages
@@ -12,19 +13,17 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HttpResponseStopPolling
 
-from cluster import access, desired, live, standing
+from cluster import access, desired, live, standing, trails
 from cluster.actions import drains
 from cluster.actions.problems import Rejected
 from cluster.drain_forms import DrainEndForm, DrainForm
-from cluster.draining import DrainState, drain_states
+from cluster.draining import drain_states
 from cluster.http import OperatorRequest, actor, not_modified, page_number, poll, search_text
 from cluster.ipvs.state import canonical_address
 from cluster.ipvs.traffic.policy import Target
 from cluster.models import Backend, Cluster, Drain
 
 MOST_PAST = 50
-# Two minutes at the pace of the frames: what a small chart can show.
-LONGEST_TRAIL = 60
 
 
 @require_GET
@@ -167,35 +166,20 @@ def _place_row(table: Any, place: Any, rows: dict[str, live.Row]) -> dict[str, A
 def _context(request: OperatorRequest, drain: Drain) -> dict[str, Any]:
     answers = live.read(drain.cluster.directors.all())
     state = drain_states(drain.cluster, [drain], answers)[0]
-    trail = _trail(request, state)
+    now = [trails.point(state)] if state.is_counted and not state.is_over else []
+    trail = [*drain.trail, *now]
     stamp = f"{answers.stamp}.{state.status}.{drain.ends_at}.{drain.cut_at}"
     return {
         "drain": drain,
         "cluster": drain.cluster,
         "state": state,
         "stamp": stamp,
-        "trail": trail,
-        "trail_text": ".".join(map(str, trail)),
-        "points": _points(trail),
-        "most": max(trail),
+        "points": trails.corners(trail),
+        "most": max((left for _, left in trail), default=state.left),
+        "counted_since": datetime.fromtimestamp(trail[0][0], UTC) if trail else None,
         "redis_is_up": answers.redis_is_up,
         "at": min((one.at for one in answers.counted if one.at), default=None),
         "stale_after": live.STALE_AFTER_S,
         "may_operate": access.may(request.user, "operate", drain.cluster),
         "live_url": reverse("drain-live", args=[drain.pk]),
     }
-
-
-def _trail(request: OperatorRequest, state: DrainState) -> list[int]:
-    """How many were connected, poll by poll, since the page was opened: the page sends it back, so that
-    nothing has to keep it."""
-    said = [page_number(text) for text in request.GET.get("trail", "").split(".") if text]
-    return [*said[-LONGEST_TRAIL + 1 :], state.left]
-
-
-def _points(trail: list[int]) -> str:
-    """The corners of the line in a chart of 240 by 40, newest at the right."""
-    if len(trail) < 2:
-        return ""
-    step, most = 236 / (len(trail) - 1), max(trail) or 1
-    return " ".join(f"{2 + index * step:.0f},{38 - 36 * left / most:.0f}" for index, left in enumerate(trail))
