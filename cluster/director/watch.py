@@ -140,6 +140,7 @@ class Watch:
             "checks": asdict(self._director.checker.pace),
             "revision": _applied_revision(record),
             "epoch": record.ordered.epoch if record else 0,
+            "ordered": record.ordered.revision if record else 0,
             "error": "",
         }
         at = self._director.clock()

@@ -48,7 +48,7 @@ def live_context(
     names = {str(row): row for row in cluster.services.prefetch_related("backends")}
     only = str(service) if service else ""
     rows = live.rows(answers, only=only)
-    standing.mark(rows, cluster, answers)
+    standing.mark(rows, answers)
     return {
         "live_url": reverse("live-table", args=[cluster.pk]) + "?" + urlencode(chosen),
         "live_stamp": answers.stamp,

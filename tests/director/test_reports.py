@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,6 +135,19 @@ def test_a_frame_shows_all_services_and_marks_ours(stage: Stage, broker: Broker)
     assert owned == {"192.0.2.1": True, "192.0.2.9": False}
     assert frame.payload["fingerprint"] == fingerprint(SHOP)
     assert (frame.payload["revision"], frame.payload["epoch"], frame.payload["error"]) == (3, 1, "")
+    assert frame.payload["ordered"] == 3
+
+
+def test_a_frame_names_the_revision_that_the_director_steers_by(stage: Stage, broker: Broker) -> None:
+    stage.apply(SHOP, revision=3)
+    journal = stage.director().journal
+    record = journal.read()
+    assert record is not None
+    # As where the kernel refuses a part of revision 4: the rest of it holds, and its drains and checks.
+    journal.write(replace(record, ordered=replace(record.ordered, revision=4)))
+    watch(stage, broker).round()
+    payload = broker.frames[-1]["payload"]
+    assert (payload["revision"], payload["ordered"]) == (3, 4)
 
 
 def test_an_outside_edit_of_ours_changes_the_fingerprint_and_a_foreign_one_does_not(

@@ -20,7 +20,7 @@ from cluster import jobs, live
 from cluster.actions import backends, changes, clusters, directors, services
 from cluster.audit import Actor
 from cluster.desired import draft_policies, draft_print, draft_table
-from cluster.models import Backend, Cluster, Director, Job, Role, RoleBinding, Run, VirtualService
+from cluster.models import Backend, Cluster, Director, Job, Revision, Role, RoleBinding, Run, VirtualService
 from cluster.wire.envelope import SigningKey, _signed_bytes
 from cluster.wire.messages import Event, Frame, Report, frame_key
 
@@ -114,8 +114,10 @@ class TalkingDirector:
         jobs.take(self.signed(Event.FINISHED, run, payload=payload | said))
 
     def frame(self, *, age_s: float = 0.0, clock_off_s: float = 0.0, **payload: Any) -> None:
-        """Put a frame into Redis, `age_s` ago."""
-        said = {"services": [], "fingerprint": "", "revision": 0, "error": ""} | payload
+        """Put a frame into Redis, `age_s` ago: by default of one that has its cluster's newest revision."""
+        newest = Revision.objects.filter(cluster__directors__name=self.name).order_by("-number").first()
+        said = {"services": [], "fingerprint": "", "revision": newest.number if newest else 0, "error": ""}
+        said |= payload
         self.sequence += 1
         frame = Frame(self.name, "", self.sequence, time.time() - age_s + clock_off_s, 2.0, said)
         self.redis.values[frame_key(self.name)] = json.dumps(self.key.sign("frame", frame.to_body()))

@@ -43,13 +43,15 @@ def verdict(last: int, *, up: bool, reason: str = "") -> dict[str, Any]:
     }
 
 
-def show(talker: TalkingDirector, *verdicts: dict[str, Any], held: tuple[int, ...] = (11, 12)) -> None:
+def show(
+    talker: TalkingDirector, *verdicts: dict[str, Any], held: tuple[int, ...] = (11, 12), **said: Any
+) -> None:
     kept = [
         {"address": f"192.168.50.{last}", "port": 80, "forwarding": "masquerade", "weight": 1}
         for last in held
     ]
     service = KEY | {"scheduler": "rr", "owned": True, "backends": kept}
-    talker.frame(services=[service], observed={"verdicts": list(verdicts)})
+    talker.frame(services=[service], observed={"verdicts": list(verdicts)}, **said)
 
 
 def test_a_backend_that_was_taken_out_is_still_shown_with_the_reason(
@@ -137,3 +139,46 @@ def test_a_silent_director_raises_no_alarm_about_services(
     down = [verdict(last, up=False) for last in (11, 12)]
     talker.frame(observed={"verdicts": down}, age_s=live.STALE_AFTER_S + 60)
     assert standing.outages([web], live.read([director]).directors) == []
+
+
+def standing_of(last: int, director: Director) -> list[Standing]:
+    """How a backend of the service stands in the live table."""
+    answers = live.read([director])
+    rows = live.rows(answers)
+    standing.mark(rows, answers)
+    found = rows[0].backends.get(f"192.168.50.{last}:80")
+    return [note.standing for note, _ in found.standings] if found else []
+
+
+def test_a_director_that_a_revision_has_not_reached_is_judged_by_the_one_that_it_has(
+    web: Cluster, checked: VirtualService, talker: TalkingDirector, director: Director, vera: Client
+) -> None:
+    down = [verdict(last, up=False, reason="refused 3/3") for last in (11, 12)]
+    show(talker, *down, ordered=1)
+    set_policy(checked, on_failure="weight")
+    assert standing_of(11, director) == [Standing.REMOVED]
+    assert "2 removed (refused 3/3)" in vera.get(reverse("overview")).content.decode()
+    show(talker, *down, ordered=2)
+    assert standing_of(11, director) == [Standing.DOWN]
+    # What it steers by counts, whether or not the kernel was seen to hold it; an older release does not say.
+    show(talker, *down, ordered=1, revision=2)
+    assert standing_of(11, director) == [Standing.REMOVED]
+    show(talker, *down, revision=1)
+    assert standing_of(11, director) == [Standing.REMOVED]
+
+
+@pytest.mark.parametrize(
+    "said", [{"ordered": 0}, {"ordered": 77}, {"ordered": "x"}, {"ordered": 1, "epoch": 9}]
+)
+def test_of_a_revision_that_nobody_knows_nothing_is_said(
+    web: Cluster,
+    checked: VirtualService,
+    talker: TalkingDirector,
+    director: Director,
+    vera: Client,
+    said: dict[str, Any],
+) -> None:
+    show(talker, *[verdict(last, up=False) for last in (11, 12)], **said)
+    assert standing_of(11, director) == []
+    assert standing.outages([web], live.read([director]).directors) == []
+    assert vera.get(reverse("live", args=[web.pk])).status_code == 200
