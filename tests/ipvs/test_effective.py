@@ -25,6 +25,7 @@ from cluster.ipvs.traffic.policy import (
     Target,
     Traffic,
 )
+from cluster.ipvs.traffic.verdicts import Judge
 from tests.ipvs.tables import few, tables
 
 NOW = 1_000_000.0
@@ -83,9 +84,13 @@ def test_a_check_of_one_backend_alone_judges_that_one_alone() -> None:
     assert weights(found) == [10, 0, 30, 40]
 
 
-def test_a_backend_that_flaps_says_so() -> None:
-    verdict = Verdict(False, "connect refused 3/3", NOW, is_flapping=True)
-    assert "held" in of(verdicts={(KEY, ONE): verdict}).notes[KEY, ONE].cause
+def test_a_backend_that_flaps_says_so_once() -> None:
+    judge = Judge(1, 1, flap_changes=2)
+    for second, is_up in enumerate((True, False, True)):
+        verdict = judge.take(is_up, "refused", now=NOW + second)
+    assert verdict and verdict.is_flapping
+    cause = of(verdicts={(KEY, ONE): verdict}).notes[KEY, ONE].cause
+    assert cause == "up and down too often: held until steady for 300 s"
 
 
 def test_no_more_than_the_share_is_taken_out_and_the_longest_down_go_first() -> None:

@@ -45,3 +45,9 @@ def test_more_than_half_of_the_ballots_decide(
 def test_a_service_that_asks_nobody_goes_by_its_own_verdict() -> None:
     seen = Observed({PLACE: DOWN})
     assert voted(seen, [{PLACE: UP}, {PLACE: UP}], Traffic({KEY: Policy()})) == seen
+
+
+def test_that_a_backend_is_held_for_flapping_stays_the_reason_in_a_vote() -> None:
+    held = Verdict(False, "up and down too often: held until steady for 300 s", 5.0, is_flapping=True)
+    counted = voted(Observed({PLACE: DOWN}), [{PLACE: held}], ASKING).verdicts[PLACE]
+    assert counted.is_flapping and counted.reason == f"{held.reason}, for 2 of 2 directors"

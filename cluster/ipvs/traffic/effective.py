@@ -260,9 +260,8 @@ def _note(case: _Case, policy: Policy, observed: Observed, may_go: bool, now: fl
         standing = Standing.CUT if drain.cuts(now) else Standing.DRAINING
         return Note(standing, 0, f"drain {drain.id}", drain.id)
     if verdict is not None and not verdict.is_up and may_go:
-        held = ", held because it goes up and down" if verdict.is_flapping else ""
         standing = Standing.REMOVED if policy.on_failure is OnFailure.REMOVE else Standing.DOWN
-        return Note(standing, 0, verdict.reason + held)
+        return Note(standing, 0, verdict.reason)
     weight, cause = _by_load(place, case.base, policy, observed)
     cause = ", ".join(filter(None, (case.because, cause)))
     if verdict is not None and not verdict.is_up:

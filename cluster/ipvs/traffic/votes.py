@@ -36,5 +36,7 @@ def _decided(own: Verdict | None, others: list[Verdict]) -> Verdict:
         return own or others[0]
     # The earliest: when the last one agreed is not known here, and of a group it orders who goes out first.
     said = own if own and not own.is_up else down[0]
+    # That it is held for going up and down says more than how it is down just now.
+    said = next((one for one in down if one.is_flapping), said)
     reason = f"{said.reason}, for {len(down)} of {len(ballots)} directors"
     return Verdict(is_up, reason, min(one.since for one in down), any(one.is_flapping for one in down))
