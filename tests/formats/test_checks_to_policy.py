@@ -142,6 +142,67 @@ def test_what_ldirectord_can_and_we_cannot_is_named_by_its_line() -> None:
     assert notes[0].startswith("line 6: lost: The sorry server 127.0.0.1:80 cannot be one here.")
 
 
+@pytest.mark.parametrize(
+    ("more", "section", "wanted"),
+    [
+        ("", "quiescent=no", OnFailure.REMOVE),
+        ("", "quiescent=yes", OnFailure.WEIGHT),
+        ("quiescent=no\n", "", OnFailure.REMOVE),
+        ("quiescent=no\n", "quiescent=yes", OnFailure.WEIGHT),
+        ("", "", OnFailure.WEIGHT),
+    ],
+)
+def test_what_ldirectord_does_with_a_failed_server_is_kept(
+    more: str, section: str, wanted: OnFailure
+) -> None:
+    lines = "".join(f"        {line}\n" for line in f"checktype=connect\n{section}".splitlines())
+    text = more + SECTION.format(fallback="10.0.0.9:80", more=lines.rstrip("\n"))
+    policy, notes = _policy(text, "ldirectord")
+    assert (policy.on_failure, notes) == (wanted, []) and kinds.parse(text, kind="ldirectord").is_whole
+
+
+INHIBIT = "inhibit_on_failure\n TCP_CHECK {\n }"
+
+
+def test_what_keepalived_does_with_a_failed_server_is_kept() -> None:
+    assert _keepalived(INHIBIT)[0].on_failure is OnFailure.WEIGHT
+    assert _keepalived(INHIBIT.replace("failure", "failure no"))[0].on_failure is OnFailure.REMOVE
+    text = SERVERS.format(first="TCP_CHECK {\n }", second=INHIBIT.replace("failure", "failure no"))
+    everywhere = text.replace("delay_loop 6", "delay_loop 6\n    inhibit_on_failure")
+    parsed = kinds.parse(everywhere, kind="keepalived")
+    assert [stays for stays, _ in parsed.quiescent.values()] == [True, False]
+
+
+def test_a_word_that_keepalived_does_not_look_at_is_named() -> None:
+    text = SERVERS.format(first="TCP_CHECK {\n }", second="TCP_CHECK {\n }")
+    parsed = kinds.parse(text.replace("delay_loop 6", "inhibit_on_failure no"), kind="keepalived")
+    assert [str(note) for note in parsed.notes] == [
+        "line 5: mapped: keepalived looks at no word after inhibit_on_failure here, so it is on."
+        " Take the word out."
+    ]
+    policies, _ = policies_of(parsed, kind="keepalived")
+    assert [policy.on_failure for policy in policies.values()] == [OnFailure.WEIGHT]
+
+
+def test_what_is_said_of_some_backends_alone_is_named_by_its_line() -> None:
+    policy, notes = _keepalived(INHIBIT, "TCP_CHECK {\n }")
+    assert policy.on_failure is OnFailure.REMOVE
+    assert notes == [
+        "line 7: lost: It is said of some backends of a service alone, and here a service treats all of"
+        " them alike. Choose what becomes of a backend that is down on the service's page."
+    ]
+    # Who has no check never fails, whatever is said.
+    policy, notes = _keepalived(INHIBIT, "")
+    assert (policy.on_failure, notes) == (OnFailure.WEIGHT, [])
+
+
+def test_what_is_said_of_checks_that_are_lost_is_lost_with_them() -> None:
+    policy, notes = _keepalived("inhibit_on_failure\n MISC_CHECK {\n misc_path /etc/up.sh\n }")
+    assert policy == Policy() and "no check of them was taken" in " ".join(notes)
+    policy, notes = _keepalived("inhibit_on_failure")
+    assert (policy, notes) == (Policy(), [])
+
+
 def test_other_formats_have_no_policies() -> None:
     parsed = kinds.parse(SERVERS.format(first="TCP_CHECK {\n }", second=""), kind="keepalived")
     assert policies_of(parsed, kind="ipvsadm") == ({}, ())

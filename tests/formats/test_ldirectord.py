@@ -200,6 +200,8 @@ def test_servers_that_are_never_switched_on_are_left_out() -> None:
         ("checktimeout=0\n", 1, "from 1 to"),
         ("nonsense\n", 1, "name=value"),
         ("bogus=1\n", 1, "has no “bogus”"),
+        ("quiescent=maybe\n", 1, "Write yes or no"),
+        ("virtual=192.0.2.2:80\n    quiescent=1\n", 2, "Write yes or no"),
         ("x" * 5000 + "\n", 1, "too long"),
     ],
 )
@@ -219,7 +221,7 @@ def test_a_bad_line_is_named_with_a_remedy(text: str, line: int, says: str) -> N
     [
         "virtual=shop.example:80\n",
         "virtual=192.0.2.1:http\n",
-        "quiescent=no\n",
+        "readdquiescent=no\n",
         "autoreload=yes\n",
         f'{HEAD}    passwd="x"\n',
         f"{HEAD}    netmask=255.0.0.0\n",

@@ -28,6 +28,11 @@ def said_of(sample: Path) -> str:
         f"note: line {note.line}: {note.level}" if is_document else f"note: {note}" for note in read.notes
     ]
     lines += [f"sorry: {key} -> {backend.key}" for key, backend in read.sorry.items()]
+    failing = Counter(read.quiescent.values())
+    lines += [
+        f"failing: {count} backends {'stay with weight 0' if stays else 'are taken out'}, line {line}"
+        for (stays, line), count in failing.items()
+    ]
     return "".join(f"{line}\n" for line in lines + _checks(read))
 
 

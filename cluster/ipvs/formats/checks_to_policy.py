@@ -19,8 +19,9 @@ from cluster.ipvs.traffic.policy import OnFailure, Policy
 from cluster.ipvs.traffic.rules import fit_problems, policy_problems
 
 _REMEDY: Final = "Choose a check for it on the service's page."
+_FAILURE_REMEDY: Final = "Choose what becomes of a backend that is down on the service's page."
 _SCRIPT_REMEDY: Final = "Put it into the directors' script directory, then choose it on the service's page."
-# keepalived takes a server out; ldirectord is quiescent where nothing is said.
+# Where nothing is said, keepalived takes a server out, and ldirectord is quiescent.
 _ON_FAILURE: Final = {"keepalived": OnFailure.REMOVE, "ldirectord": OnFailure.WEIGHT}
 # What says nothing about whether a backend is up.
 _SILENT: Final = {"warmup", "log_all_failures"}
@@ -40,7 +41,7 @@ def policies_of(parsed: Parsed, *, kind: str) -> tuple[dict[ServiceKey, Policy],
     for service in parsed.table:
         checks = _checks_of(parsed, service, kind, notes)
         check, overrides = _shared(service, checks)
-        policy = Policy(check, overrides, _ON_FAILURE[kind] if checks else OnFailure.WEIGHT)
+        policy = Policy(check, overrides, _on_failure(parsed, service, kind, checks, notes))
         if sorry := parsed.sorry.get(service.key):
             wanted = Policy(sorry=sorry)
             problem = next(policy_problems(wanted, service), None)
@@ -73,6 +74,31 @@ def _checks_of(
         except Unreadable as why:
             notes[Note(asked[0].line, Level.LOST, why.text, why.remedy)] = None
     return found
+
+
+def _on_failure(
+    parsed: Parsed,
+    service: Service,
+    kind: str,
+    checks: Mapping[BackendKey, Check],
+    notes: dict[Note, None],
+) -> OnFailure:
+    """What the text wants of backends that fail. Where it is not the same for all that are checked, what it
+    does where nothing is said."""
+    key, usual = service.key, _ON_FAILURE[kind]
+    said = {one.key: found for one in service.backends if (found := parsed.quiescent.get((key, one.key)))}
+    unusual = {line for stays, line in said.values() if stays != (usual is OnFailure.WEIGHT)}
+    if not checks:
+        if any((key, backend) in parsed.checks for backend in said):
+            text = "It is about backends that fail a check, and no check of them was taken."
+            notes |= {Note(line, Level.LOST, text, _FAILURE_REMEDY): None for line in unusual}
+        return OnFailure.WEIGHT
+    wanted = {said[backend][0] if backend in said else usual is OnFailure.WEIGHT for backend in checks}
+    if len(wanted) == 1:
+        return OnFailure.WEIGHT if wanted.pop() else OnFailure.REMOVE
+    text = "It is said of some backends of a service alone, and here a service treats all of them alike."
+    notes |= {Note(line, Level.LOST, text, _FAILURE_REMEDY): None for line in unusual}
+    return usual
 
 
 def _shared(

@@ -67,10 +67,11 @@ class Rendered:
 class Parsed:
     """What was read: the table of all that was understood, and a report by line.
 
-    `mapped` holds the places, as (file, line), whose content is in the table, in `checks` or in `settings`. A
-    backend that stands in only while all others are down is in `sorry`, not in the table: it depends on
-    health. `settings` are the timeouts and daemons that the text names, None where it names none; a timeout
-    of 0 there stays as it is."""
+    `mapped` holds the places, as (file, line), whose content is in the table, in `checks`, `quiescent` or
+    `settings`. A backend that stands in only while all others are down is in `sorry`, not in the table: it
+    depends on health. `quiescent` is whether a backend that fails stays in the table with weight 0, and the
+    line that says so; only where one does. `settings` are the timeouts and daemons that the text names, None
+    where it names none; a timeout of 0 there stays as it is."""
 
     table: Table = field(default_factory=Table)
     notes: tuple[Note, ...] = ()
@@ -80,6 +81,7 @@ class Parsed:
     settings: Settings | None = None
     # The line that names it, by service.
     sorry_lines: Mapping[ServiceKey, int] = field(default_factory=dict)
+    quiescent: Mapping[tuple[ServiceKey, BackendKey], tuple[bool, int]] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cluster.ipvs.formats.fidelity import HealthCheck, Level, Parsed
 from cluster.ipvs.formats.keepalived_blocks import Block, blocks
-from cluster.ipvs.formats.keepalived_checks import CHECKERS, INHERITED, checks_of, setting
+from cluster.ipvs.formats.keepalived_checks import CHECKERS, INHERITED, checks_of, setting, yes
 from cluster.ipvs.formats.keepalived_global import OF_A_DIRECTOR, take_of_director
 from cluster.ipvs.formats.keepalived_groups import Groups, Member
 from cluster.ipvs.formats.keepalived_lines import Include, Lines
@@ -77,6 +77,7 @@ class _Real:
     upper: int = 0
     lower: int = 0
     checks: tuple[HealthCheck, ...] = ()
+    quiescent: tuple[bool, int] | None = None
 
     @property
     def family(self) -> int:
@@ -243,6 +244,8 @@ class _Reader:
             for one, _, real in by_place[place]:
                 if real.checks:
                     self.draft.checks[key, one] = real.checks
+                if quiescent := real.quiescent or settings.quiescent:
+                    self.draft.quiescent[key, one] = quiescent
             if (sorry := servers.sorry_backend(key)) is not None:
                 self.draft.sorry[key] = sorry
                 self.draft.sorry_lines[key] = servers.sorry_line
@@ -357,6 +360,8 @@ class _Servers:
                 real.upper = number(block.word(), "The upper threshold", most=LARGEST_U32)
             case "lthreshold":
                 real.lower = number(block.word(), "The lower threshold", most=LARGEST_U32)
+            case "inhibit_on_failure":
+                real.quiescent = yes(block), block.line
             case _:
                 beyond_tables(block)
 

@@ -40,7 +40,6 @@ _BEYOND_TABLES = {
     "omega": None,
     "snmp_name": None,
     "smtp_alert": "no",
-    "inhibit_on_failure": "no",
 }
 
 Method = tuple[Forwarding, Tunnel | None]
@@ -60,6 +59,7 @@ class Settings:
     family: int | None = None
     weight: int = 1
     sorry_method: Method | None = None
+    quiescent: tuple[bool, int] | None = None
     inherited: dict[str, str] = field(default_factory=dict)
 
     def take(self, block: Block) -> None:
@@ -87,6 +87,11 @@ class Settings:
                 self._take_family({"inet": 4, "inet6": 6}.get(block.word()), block.word())
             case "weight":
                 self.weight = number(block.word(), "The weight", least=1)
+            case "inhibit_on_failure":
+                self.quiescent = True, block.line
+                if len(block.words) > 1:
+                    text = "keepalived looks at no word after inhibit_on_failure here, so it is on."
+                    raise Unreadable(text, "Take the word out.", Level.MAPPED)
             case "hashed":
                 pass  # The kernel sets this flag by itself.
             case _ if block.name in INHERITED:

@@ -44,7 +44,7 @@ FORWARDINGS = {"gate": Forwarding.DIRECT, "masq": Forwarding.MASQUERADE, "ipip":
 _ABOUT_THE_DAEMON = {
     *("autoreload", "callback", "logfile", "execute", "supervised", "maintenancedir", "readdquiescent"),
     *("cleanstop", "emailalert", "emailalertfrom", "emailalertfreq", "emailalertstatus", "smtp"),
-    *("quiescent", "fallbackcommand", "monitorfile", "servicename", "comment", "load"),
+    *("fallbackcommand", "monitorfile", "servicename", "comment", "load"),
 }
 _IN_A_SECTION_ALONE = {"monitorfile", "servicename", "comment", "load"}
 _GLOBAL_ALONE = {
@@ -75,6 +75,7 @@ class _Section:
     checks: dict[str, str] = field(default_factory=dict)
     reals: list[tuple[int, str]] = field(default_factory=list)
     fallback: tuple[int, str] | None = None
+    quiescent: tuple[bool, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ class _Reader:
         self._open: _Section | None = None
         self._checks: dict[str, str] = {}
         self._fallbacks: dict[int, tuple[int, str]] = {}
+        self._quiescent: tuple[bool, int] | None = None
         self._backends_left = MOST_BACKENDS
 
     def take(self, at: int, line: str) -> None:
@@ -149,6 +151,8 @@ class _Reader:
         name, value = _named(line)
         if name in ("fallback", "fallback6"):
             self._fallbacks[6 if name[-1] == "6" else 4] = at, value
+        elif name == "quiescent":
+            self._quiescent = _yes(name, value), at
         elif name in OF_CHECKS and name != "checktype":
             take_check_setting(self._checks, name, value, is_global=True)
         else:
@@ -165,6 +169,8 @@ class _Reader:
                 section.reals.append((at, value))
             else:
                 section.fallback = at, value
+        elif name == "quiescent":
+            section.quiescent = _yes(name, value), at
         elif name in _OF_SERVICES:
             section.settings[name] = at, value
         elif name in OF_CHECKS:
@@ -196,6 +202,8 @@ class _Reader:
                     there[backend.key] = backend
                     if checks:
                         self.draft.checks[key, backend.key] = checks
+                    if quiescent := section.quiescent or self._quiescent:
+                        self.draft.quiescent[key, backend.key] = quiescent
             except Unreadable as why:
                 self.draft.refuse(at, why)
         if (fallback := section.fallback or self._fallbacks.get(key.family)) is not None:
@@ -298,6 +306,12 @@ def _named(line: str) -> tuple[str, str]:
     if found is None:
         raise Unreadable(f"{shown(line)} is no directive.", "Write it as name=value.")
     return found[1], found[2]
+
+
+def _yes(name: str, value: str) -> bool:
+    if value not in ("yes", "no"):
+        raise Unreadable(f"{name} is {shown(value)}.", "Write yes or no.")
+    return value == "yes"
 
 
 def _about_the_daemon(name: str, value: str, *, allowed: set[str]) -> None:

@@ -39,6 +39,7 @@ class Draft:
     checks: dict[tuple[ServiceKey, BackendKey], tuple[HealthCheck, ...]] = field(default_factory=dict)
     sorry: dict[ServiceKey, Backend] = field(default_factory=dict)
     sorry_lines: dict[ServiceKey, int] = field(default_factory=dict)
+    quiescent: dict[tuple[ServiceKey, BackendKey], tuple[bool, int]] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     mapped: set[tuple[str, int]] = field(default_factory=set)
     settings: Settings | None = None
@@ -90,6 +91,7 @@ class Draft:
             self.sorry,
             self.settings,
             self.sorry_lines,
+            self.quiescent,
         )
 
 
