@@ -22,13 +22,12 @@ from cluster.ipvs.traffic.effective import Effective, Note, Standing
 from cluster.ipvs.traffic.loads import STEERING_PERIOD_S, steered
 from cluster.ipvs.traffic.paths import check_marks
 from cluster.ipvs.traffic.policy import LoadSource, Place, Traffic
-from cluster.wire.messages import Event
+from cluster.wire.messages import MOST_CHANGES, Event
 
 log = logging.getLogger(__name__)
 
 # Ramps and hours go by the second; verdicts wake the loop.
 PERIOD_S = 1.0
-MOST_CHANGES_TOLD = 200
 
 # Of a service that nothing touches; and a sorry server that nobody needs.
 _IN, _SPARE = Note(Standing.UP, 0), Note(Standing.SPARE, 0)
@@ -149,16 +148,16 @@ class Reconciler:
     def _tell(self, record: Record, said: list[dict[str, Any]]) -> None:
         """Report what changed by itself; of very many the rest is counted."""
         now = self._director.clock()
-        for one in said[:MOST_CHANGES_TOLD]:
+        for one in said[:MOST_CHANGES]:
             log.info("traffic target=%s standing=%s cause=%s", one["target"], one["standing"], one["cause"])
-        changes = [{"at": now, **one} for one in said[:MOST_CHANGES_TOLD]]
+        changes = [{"at": now, **one} for one in said[:MOST_CHANGES]]
         self._director.reporter.report(
             Event.TRAFFIC,
             run="",
             cluster=record.cluster,
             epoch=record.ordered.epoch,
             revision=record.ordered.revision,
-            payload={"changes": changes, "more": max(0, len(said) - MOST_CHANGES_TOLD)},
+            payload={"changes": changes, "more": max(0, len(said) - MOST_CHANGES)},
         )
 
 

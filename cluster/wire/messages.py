@@ -14,6 +14,9 @@ from cluster.wire.envelope import Refused
 ORDER_LIFETIME_S = 15 * 60
 CLOCK_TOLERANCE_S = 10 * 60
 
+# Of what a director did by itself, a report tells so many changes and counts the rest.
+MOST_CHANGES = 200
+
 # What a director gives each frame to live in Redis; what is left of it tells how long it lies there.
 FRAME_LIFETIME_S = 3600
 

@@ -15,11 +15,10 @@ from cluster.ipvs import settings, tuning
 from cluster.ipvs.formats.document import from_document, key_from_document
 from cluster.ipvs.state import ServiceKey, Table
 from cluster.wire.envelope import Refused
-from cluster.wire.messages import Frame, Outcome, Report
+from cluster.wire.messages import MOST_CHANGES, Frame, Outcome, Report
 
 # A director tells 500 steps at most; of more the rest is cut.
 MOST_STEPS = 500
-MOST_CHANGES = 200
 MOST_ANSWERS = 200
 LONGEST_TEXT = 2000
 MOST_SYSCTLS = 200
