@@ -16,6 +16,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from cluster.director.health import Tried, Watched
+from cluster.director.health.probe import probe
+from cluster.ipvs.state import Backend, Protocol, ServiceKey
+from cluster.ipvs.traffic.checks import Check
+
+KEY = ServiceKey(Protocol.TCP, "192.0.2.1", 80)
+
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -108,7 +115,7 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
 
 @contextmanager
 def full_house() -> Iterator[tuple[int, socket.socket]]:
-    """A listener whose queue is full, so that the kernel answers nobody else. Its port."""
+    """A listener whose queue is full, so that the kernel answers nobody else: its port and itself."""
     with ExitStack() as opened:
         listener = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(3):
@@ -116,3 +123,8 @@ def full_house() -> Iterator[tuple[int, socket.socket]]:
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
         yield listener.getsockname()[1], listener
+
+
+async def against(port: int, check: Check, *, host: str = "127.0.0.1", scripts: Path = Path("/")) -> Tried:
+    """One try of the check at this port."""
+    return await probe(Watched(KEY, Backend(host, port), check), check, scripts=scripts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -264,3 +265,8 @@ def mallory(other: Cluster) -> Client:
 @pytest.fixture
 def nobody(db: None) -> Client:
     return person("nobody", None)
+
+
+def text_of(response: Any) -> str:
+    """The words of a page as a reader sees them."""
+    return re.sub(r"\s+", " ", response.content.decode().replace("&#x27;", "'"))

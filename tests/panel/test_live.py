@@ -16,12 +16,13 @@ from django.utils import timezone
 from cluster import jobs, live
 from cluster.actions.directors import enrol_director
 from cluster.director import watch
+from cluster.ipvs.formats.document import fingerprint
 from cluster.ipvs.traffic.paths import FIRST_MARK
-from cluster.models import Cluster, Director, Run
+from cluster.models import Backend, Cluster, Director, Run
 from cluster.overview import cluster_state, director_states
 from cluster.review import reported_table
 from cluster.wire.messages import Event
-from tests.panel.conftest import ANN, FakeRedis, TalkingDirector
+from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, text_of
 
 WEB: dict[str, Any] = {
     "protocol": "tcp",
@@ -234,3 +235,53 @@ def test_checks_that_cannot_be_read_are_not_shown(
     redis.values[KEY] = json.dumps(talker.genuine("frame", body))
     page = ann.get(reverse("director-facts", args=[director.pk])).content.decode()
     assert "of a CPU" not in page
+
+
+def test_the_live_table_sums_directors_and_shows_its_age(
+    vera: Client, director: Director, backend: Backend, talker: TalkingDirector, redis: FakeRedis
+) -> None:
+    part = {"address": "192.168.50.11", "port": 80, "forwarding": "masquerade", "weight": 3}
+    part |= {"active": 2, "inactive": 5, "rates": {"connections": 1.5}}
+    key = {"protocol": "tcp", "address": "192.168.50.10", "port": 80, "scheduler": "wrr", "owned": True}
+    talker.frame(services=[key | {"rates": {"connections": 1.5}, "backends": [part]}])
+    response = vera.get(reverse("live", args=[director.cluster_id]))
+    page = text_of(response)
+    assert "TCP 192.168.50.10:80" in page and "1.5" in page and "data-age-at=" in page
+    assert response.context["live_rows"][0].active == 2 and not response.context["live_is_stale"]
+    url = reverse("live-table", args=[director.cluster_id])
+    assert vera.get(url, {"stamp": response.context["live_stamp"]}).status_code == 204
+    talker.frame(services=[])
+    assert vera.get(url, {"stamp": response.context["live_stamp"]}).status_code == 200
+
+
+def test_old_numbers_are_marked_stale(vera: Client, director: Director, talker: TalkingDirector) -> None:
+    talker.frame(age_s=15)
+    response = vera.get(reverse("live-table", args=[director.cluster_id]))
+    assert response.context["live_is_stale"] and 'class="panel stale"' in text_of(response)
+
+
+def test_with_redis_down_the_page_keeps_the_numbers_that_it_has(
+    vera: Client, director: Director, redis: FakeRedis
+) -> None:
+    redis.is_up = False
+    assert vera.get(reverse("live-table", args=[director.cluster_id])).status_code == 503
+
+
+def test_nothing_is_green_when_nobody_can_tell(
+    ann: Client, run: Run, talker: TalkingDirector, redis: FakeRedis
+) -> None:
+    talker.finish(run)
+    director = Director.objects.get()
+    talker.frame(fingerprint=fingerprint(reported_table(director)))
+    assert "in sync" in text_of(ann.get(reverse("cluster-list")))
+    redis.is_up = False
+    for name in ("cluster-list", "director-list"):
+        assert "in sync" not in text_of(ann.get(reverse(name)))
+
+
+def test_a_frame_that_the_director_did_not_sign_is_not_shown(
+    vera: Client, director: Director, redis: FakeRedis
+) -> None:
+    TalkingDirector("director1", redis).frame(services=[])
+    response = vera.get(reverse("live-table", args=[director.cluster_id]))
+    assert response.context["live_at"] is None

@@ -13,18 +13,11 @@ from django.utils import timezone
 
 from cluster import access, jobs
 from cluster.actions import backends, directors
-from cluster.ipvs.formats.document import fingerprint
 from cluster.models import ApiToken, Backend, Cluster, Director, Job, Run, VirtualService
-from cluster.review import reported_table
-from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft
+from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft, text_of
 
 GOOD_SERVICE = {"address": "192.168.50.20", "port": "80", "protocol": "tcp", "scheduler": "rr", "name": ""}
 GOOD_BACKEND = {"address": "192.168.50.12", "port": "80", "forwarding": "direct", "weight": "1", "name": ""}
-
-
-def text_of(response: Any) -> str:
-    """The words of a page as a reader sees them."""
-    return re.sub(r"\s+", " ", response.content.decode().replace("&#x27;", "'"))
 
 
 @pytest.mark.parametrize(
@@ -160,133 +153,6 @@ def test_a_director_that_has_just_left_is_not_removed_twice(
         page = ann.post(url, {"confirm": director.name})
     assert "is not in this cluster any more." in text_of(page)
     assert ann.get(url).status_code == 302
-
-
-def test_the_review_says_the_plan_in_words_and_as_commands(
-    otto: Client, backend: Backend, director: Director
-) -> None:
-    page = text_of(otto.get(reverse("cluster-review", args=[backend.service.cluster_id])))
-    assert "Add service TCP 192.168.50.10:80, scheduler rr." in page
-    assert "ipvsadm -A -t 192.168.50.10:80 -s rr" in page
-    assert "ipvsadm -a -t 192.168.50.10:80 -r 192.168.50.11:80 -m -w 1" in page
-
-
-def test_a_review_that_knows_only_the_last_report_says_so(
-    otto: Client, run: Run, talker: TalkingDirector, redis: FakeRedis
-) -> None:
-    talker.finish(run)
-    talker.frame()
-    url = reverse("cluster-review", args=[run.job.cluster_id])
-    assert "from its last report" not in text_of(otto.get(url))
-    redis.is_up = False
-    assert "The steps below are from its last report" in text_of(otto.get(url))
-
-
-def test_the_review_tells_what_a_removal_cuts(
-    otto: Client, run: Run, backend: Backend, talker: TalkingDirector
-) -> None:
-    talker.finish(run)
-    part = {"address": "192.168.50.11", "port": 80, "forwarding": "masquerade", "weight": 1, "active": 412}
-    key = {"protocol": "tcp", "address": "192.168.50.10", "port": 80, "scheduler": "rr", "owned": True}
-    talker.frame(services=[key | {"backends": [part]}])
-    backends.remove_backend(backend, by=ANN)
-    page = text_of(otto.get(reverse("cluster-review", args=[run.job.cluster_id])))
-    assert "Cuts 412 established connections." in page
-
-
-def test_the_review_names_services_that_somebody_else_put_there(
-    otto: Client, backend: Backend, director: Director, talker: TalkingDirector
-) -> None:
-    key = {"protocol": "tcp", "address": "192.168.50.10", "port": 80, "scheduler": "lc", "owned": False}
-    talker.frame(services=[key | {"backends": []}])
-    page = text_of(otto.get(reverse("cluster-review", args=[director.cluster_id])))
-    assert "was not put there by the panel" in page
-
-
-def test_the_review_plans_on_what_the_kernel_holds_now(
-    otto: Client, director: Director, backend: Backend, talker: TalkingDirector
-) -> None:
-    """A director that joins with services of an earlier life: the removal must not come as a surprise."""
-    old = {"protocol": "tcp", "address": "192.168.50.66", "port": 80, "scheduler": "rr", "backends": []}
-    talker.frame(services=[old | {"owned": True}])
-    page = text_of(otto.get(reverse("cluster-review", args=[director.cluster_id])))
-    assert "Remove service TCP 192.168.50.66:80" in page
-
-
-def test_a_virtual_address_that_no_director_has_is_named(
-    otto: Client, director: Director, backend: Backend, talker: TalkingDirector
-) -> None:
-    talker.hello(addresses=["192.168.50.2"])
-    url = reverse("cluster-review", args=[director.cluster_id])
-    assert "is on no interface of any director" in text_of(otto.get(url))
-    talker.hello(addresses=["192.168.50.2", "192.168.50.10"])
-    assert "is on no interface of any director" not in text_of(otto.get(url))
-
-
-def test_the_review_shows_drift(otto: Client, run: Run, talker: TalkingDirector) -> None:
-    talker.finish(run)
-    talker.frame(fingerprint="something else", wanted="what was applied")
-    page = text_of(otto.get(reverse("cluster-review", args=[run.job.cluster_id])))
-    assert "was changed from outside" in page
-
-
-def test_applying_a_stale_review_is_refused_in_words(
-    otto: Client, backend: Backend, director: Director
-) -> None:
-    response = otto.post(
-        reverse("cluster-review", args=[director.cluster_id]), {"seen": "0" * 64, "reason": "x"}
-    )
-    assert "has changed since you opened this review" in text_of(response) and not Job.objects.exists()
-
-
-def test_the_live_table_sums_directors_and_shows_its_age(
-    vera: Client, director: Director, backend: Backend, talker: TalkingDirector, redis: FakeRedis
-) -> None:
-    part = {"address": "192.168.50.11", "port": 80, "forwarding": "masquerade", "weight": 3}
-    part |= {"active": 2, "inactive": 5, "rates": {"connections": 1.5}}
-    key = {"protocol": "tcp", "address": "192.168.50.10", "port": 80, "scheduler": "wrr", "owned": True}
-    talker.frame(services=[key | {"rates": {"connections": 1.5}, "backends": [part]}])
-    response = vera.get(reverse("live", args=[director.cluster_id]))
-    page = text_of(response)
-    assert "TCP 192.168.50.10:80" in page and "1.5" in page and "data-age-at=" in page
-    assert response.context["live_rows"][0].active == 2 and not response.context["live_is_stale"]
-    url = reverse("live-table", args=[director.cluster_id])
-    assert vera.get(url, {"stamp": response.context["live_stamp"]}).status_code == 204
-    talker.frame(services=[])
-    assert vera.get(url, {"stamp": response.context["live_stamp"]}).status_code == 200
-
-
-def test_old_numbers_are_marked_stale(vera: Client, director: Director, talker: TalkingDirector) -> None:
-    talker.frame(age_s=15)
-    response = vera.get(reverse("live-table", args=[director.cluster_id]))
-    assert response.context["live_is_stale"] and 'class="panel stale"' in text_of(response)
-
-
-def test_with_redis_down_the_page_keeps_the_numbers_that_it_has(
-    vera: Client, director: Director, redis: FakeRedis
-) -> None:
-    redis.is_up = False
-    assert vera.get(reverse("live-table", args=[director.cluster_id])).status_code == 503
-
-
-def test_nothing_is_green_when_nobody_can_tell(
-    ann: Client, run: Run, talker: TalkingDirector, redis: FakeRedis
-) -> None:
-    talker.finish(run)
-    director = Director.objects.get()
-    talker.frame(fingerprint=fingerprint(reported_table(director)))
-    assert "in sync" in text_of(ann.get(reverse("cluster-list")))
-    redis.is_up = False
-    for name in ("cluster-list", "director-list"):
-        assert "in sync" not in text_of(ann.get(reverse(name)))
-
-
-def test_a_frame_that_the_director_did_not_sign_is_not_shown(
-    vera: Client, director: Director, redis: FakeRedis
-) -> None:
-    TalkingDirector("director1", redis).frame(services=[])
-    response = vera.get(reverse("live-table", args=[director.cluster_id]))
-    assert response.context["live_at"] is None
 
 
 PAGES = ["overview", "cluster-list", "director-list", "service-list", "job-list", "audit-list"]
