@@ -22,8 +22,9 @@ SPARE_ROWS = 2
 # Of backends, with a field each: far below the 1,000 fields that Django takes.
 MOST_SHOWN = 200
 MOST_PERCENT = 1000
-# As much as weights of 20,000 backends need.
-LONGEST_KEPT = 400_000
+MOST_WEIGHTS = 20_000
+# Each takes 19 letters at most.
+LONGEST_KEPT = 20 * MOST_WEIGHTS
 DAMAGED = "The weights of the backends that are not shown were damaged on the way. Open the form again."
 _PARTS = ("days", "begins", "ends", "zone")
 
@@ -139,15 +140,20 @@ class ProfileForm(PanelForm):
             document["name"], document["weights"], document.get("hours", []), self.cleaned_data["position"]
         )
 
-    def typed(self, *, fill: bool = False) -> dict[str, Any]:
+    def typed(self, *, fill: bool = False) -> dict[str, Any] | None:
         """What was typed, for a form that shows the backends that are looked for now; with `fill` all of them
-        set as was asked, also those that there is no room to show."""
+        set as was asked, also those that there is no room to show. None, with an error, where these are more
+        than a profile can have."""
         typed = {name: self[name].value() for name in self.fields if name not in self.known}
         weights, to = self._weights(), self.cleaned_data["set_to"]
         for name in self._find(typed, weights) if fill else ():
             weights.pop(name, None)
             if to:
                 weights[name] = _set_to(to, self.known[name][1])
+        if len(weights) > MOST_WEIGHTS:
+            text = f"A profile has weights for {MOST_WEIGHTS} backends at most, and this would be"
+            self.add_error("set_to", f"{text} {len(weights)}. Look for fewer, or make a second profile.")
+            return None
         return typed | {"kept": _written(weights)}
 
     def _weights(self) -> dict[str, int]:

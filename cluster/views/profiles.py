@@ -126,10 +126,8 @@ def _form_page(
     runs = None
     is_valid = form.is_valid()
     if "find-now" in request.POST or "fill" in request.POST:
-        if form.can_go_on:
-            form = ProfileForm(
-                cluster=cluster, profile=value, initial=form.typed(fill="fill" in request.POST)
-            )
+        if form.can_go_on and (typed := form.typed(fill="fill" in request.POST)) is not None:
+            form = ProfileForm(cluster=cluster, profile=value, initial=typed)
     elif is_valid:
         if "show" in request.POST:
             runs = dry_run(cluster, _as_said(form))

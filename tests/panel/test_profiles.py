@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from cluster import profile_forms
 from cluster.actions import backends, profiles
 from cluster.actions.problems import Rejected
 from cluster.desired import backend_value, profile_value, service_value
@@ -209,6 +210,17 @@ def test_what_cannot_be_found_or_set_gets_a_sentence(
     page = otto.post(reverse("profile-new", args=[web.pk]), {"fill": 1, "name": "sale"} | typed)
     assert page.status_code == 200 and sentence in text(page)
     assert 'value="sale"' in page.content.decode()
+
+
+def test_more_weights_than_a_profile_can_have_are_refused(
+    web: Cluster, many: list[Backend], otto: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile_forms, "MOST_WEIGHTS", 2600)
+    url = reverse("profile-new", args=[web.pk])
+    page = otto.post(url, fields(otto.get(url)) | {"set_to": "7", "fill": 1, "name": "sale"})
+    assert "for 2600 backends at most, and this would be 5000." in text(page)
+    page = otto.post(url, fields(page) | {"find": "192.168.50.10", "fill": 1})
+    assert len(page.context["form"].found) == 2500 and 'value="7"' in page.content.decode()
 
 
 def test_nothing_found_says_so_and_loses_nothing(web: Cluster, backend: Backend, otto: Client) -> None:
