@@ -99,12 +99,13 @@ def undrain(drain: Drain, *, reason: str, by: Actor) -> None:
 @transaction.atomic
 def cut_now(drain: Drain, *, by: Actor) -> None:
     """By force: what is still connected loses its backend. Rejected before the drain has begun, and where it
-    is over or was cut already."""
+    is over or was cut by force already. A deadline that is over here may not be on a director whose clock is
+    late."""
     row, now = _open(drain), timezone.now()
     if row.begins_at > now:
         raise Rejected(Problem("", f"{row} has not begun. Nothing was cut."))
-    if row.cut_at is not None and row.cut_at <= now:
-        raise Rejected(Problem("", f"{row} was cut already."))
+    if row.cut_by:
+        raise Rejected(Problem("", f"{row} was cut already, by {row.cut_by}."))
     before = values(row, ("cut_at",))
     row.cut_at, row.cut_by = now, by.name[:150]
     row.save(update_fields=["cut_at", "cut_by"])

@@ -83,10 +83,16 @@ def test_what_is_cut_by_force_is_cut_by_any_directors_clock(web: Cluster, pair: 
     for one in (row, planned):
         drains.cut_now(one, by=ANN)
     assert all(one.cuts(1.0) for one in newest_drains(web))
+    with pytest.raises(Rejected, match="was cut already, by ann"):
+        drains.cut_now(row, by=ANN)
     # A deadline is a moment that was planned, and goes by the director's own clock.
     drains.undrain(row, reason="", by=ANN)
     later = begin(web, cut_at=timezone.now() + timedelta(hours=1), may_refuse_clients=True)
     assert not next(one for one in newest_drains(web) if one.id == later.pk).cuts(timezone.now().timestamp())
+    # Over by our clock, and a director's may be late: force helps there.
+    Drain.objects.filter(pk=later.pk).update(cut_at=timezone.now() - timedelta(seconds=9))
+    drains.cut_now(later, by=ANN)
+    assert next(one for one in newest_drains(web) if one.id == later.pk).cuts(1.0)
 
 
 def test_undrain_takes_it_out_of_what_directors_are_told(web: Cluster, pair: list[Backend]) -> None:

@@ -100,6 +100,9 @@ def test_a_rule_that_runs_is_shown_with_what_it_has_come_to(
     page = otto.get(reverse("service-health", args=[two.pk]))
     (first, _) = weights(page.context["loads"])
     assert first[:2] == [60, 60] and first[2] is not None and first[2] > 90
+    assert 'id="loads"' in page.content.decode()
+    link = reverse("service-health", args=[two.pk]) + "#loads"
+    assert link in otto.get(reverse("service-detail", args=[two.pk])).content.decode()
     assert "38 %" in text(page)
 
 
