@@ -19,6 +19,8 @@ from cluster.ipvs.traffic.rules import policy_problems
 from cluster.ipvs.traffic.shares import expected_shares
 from cluster.models import Cluster, Director
 
+MOST_SHOWN = 200
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -44,6 +46,11 @@ class BackendLoad:
     limit: str
     cause: str
 
+    @property
+    def moves(self) -> bool:
+        """Whether it has, or gets, another weight than the draft's."""
+        return any(stage.weight not in (None, self.backend.weight) for stage in self.stages)
+
 
 @dataclass(frozen=True)
 class DirectorLoad:
@@ -54,6 +61,17 @@ class DirectorLoad:
     backends: list[BackendLoad]
     remark: str
     settles_s: float
+
+    @property
+    def shown(self) -> list[BackendLoad]:
+        """All of them; of very many MOST_SHOWN, those that move first."""
+        if len(self.backends) <= MOST_SHOWN:
+            return self.backends
+        return sorted(self.backends, key=lambda one: not one.moves)[:MOST_SHOWN]
+
+    @property
+    def hidden(self) -> int:
+        return len(self.backends) - len(self.shown)
 
     @property
     def nothing_said(self) -> bool:

@@ -165,6 +165,20 @@ def test_what_nobody_has_said_is_said(
     assert "The cluster has no director" in text(posted(otto, two, BY_AGENT))
 
 
+def test_of_very_many_backends_those_that_move_are_shown_first(
+    two: VirtualService, talker: TalkingDirector, otto: Client
+) -> None:
+    Backend.objects.bulk_create(
+        Backend(service=two, address=f"10.9.{at // 250}.{at % 250 + 1}", port=80, weight=100, changed_by="")
+        for at in range(2000)
+    )
+    talker.frame()
+    answer = posted(otto, two, BY_AGENT, load_tried="10.9.7.250:80 25%")
+    run = answer.context["loads"].directors[0]
+    assert run.shown[0].backend.address == "10.9.7.250" and len(run.shown) == 200
+    assert "1802 more backends are not shown" in text(answer)
+
+
 def test_without_a_rule_there_is_nothing_to_show(two: VirtualService, otto: Client) -> None:
     answer = posted(otto, two, Policy())
     assert "Choose whose word weights follow" in " ".join(answer.context["form"].errors["load_source"])
