@@ -16,6 +16,9 @@ from cluster.ipvs.traffic.policy import Place, Profile, Traffic
 from cluster.ipvs.traffic.shares import Shares, expected_shares
 from cluster.models import Cluster
 
+# Of each service.
+MOST_SHOWN = 200
+
 
 @dataclass(frozen=True)
 class BackendRun:
@@ -40,6 +43,17 @@ class ServiceRun:
     scheduler: str
     remark: str
     backends: list[BackendRun]
+
+    @property
+    def shown(self) -> list[BackendRun]:
+        """All of them; of very many MOST_SHOWN, those whose weight changes first."""
+        if len(self.backends) <= MOST_SHOWN:
+            return self.backends
+        return sorted(self.backends, key=lambda one: not one.changes)[:MOST_SHOWN]
+
+    @property
+    def hidden(self) -> int:
+        return len(self.backends) - len(self.shown)
 
 
 def dry_run(cluster: Cluster, profile: Profile) -> list[ServiceRun]:

@@ -183,6 +183,15 @@ def test_a_profile_of_five_thousand_backends_is_made_edited_and_used(
     assert "saved and on its way" in text(otto.get(reverse("profile-list", args=[web.pk])))
 
 
+def test_the_dry_run_of_very_many_shows_those_that_change_first(
+    web: Cluster, many: list[Backend], director: Any, otto: Client
+) -> None:
+    apply_draft(web)
+    page = otto.post(reverse("profile-new", args=[web.pk]), typed(many[2400], show=1))
+    (run,) = page.context["runs"]
+    assert (run.shown[0].then, len(run.shown)) == (7, 200) and "2300 more are not shown" in text(page)
+
+
 def test_setting_nothing_gives_the_found_ones_the_weights_of_the_table_again(
     web: Cluster, many: list[Backend], otto: Client
 ) -> None:
