@@ -39,6 +39,8 @@ class Aim:
         self._others: Sequence[Mapping[Place, Verdict]] = ()
         self._last: tuple[_Asked, Effective] | None = None
         self.effective: Effective | None = None
+        # Why a switch has not the value that the goal wants, by its name, as far as it was tried.
+        self.switch_problems: Mapping[str, str] = {}
         # The kernel as the watch read it last, for weights that follow the connections.
         self.reading: Reading | None = None
         self.acting = threading.Lock()

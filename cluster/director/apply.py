@@ -6,7 +6,8 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from cluster.director import host
@@ -19,11 +20,13 @@ from cluster.director.kernel import Kernel, KernelError
 from cluster.director.lock import Locked, locked
 from cluster.director.probing import probe
 from cluster.director.reports import Reporter
+from cluster.director.tuning import set_switches
 from cluster.ipvs.formats.document import from_document
 from cluster.ipvs.state import ServiceKey, Table
 from cluster.ipvs.traffic import document as traffic_document
 from cluster.ipvs.traffic.effective import Effective
 from cluster.ipvs.traffic.policy import Traffic
+from cluster.ipvs.tuning import Switching
 from cluster.wire.envelope import Refused, verify
 from cluster.wire.messages import CLOCK_TOLERANCE_S, Event, Operation, Order, Outcome
 
@@ -48,6 +51,8 @@ class Director:
     aim: Aim
     clock: Callable[[], float] = time.time
     lock_deadline_s: float = LOCK_DEADLINE_S
+    # Where the kernel's switches net.ipv4.vs.* are; None for a stand-in, which must not touch this machine's.
+    switches: Path | None = None
     # Another one after each start: the panel then sends again what the worker before was at.
     worker: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -110,6 +115,7 @@ def restore(director: Director) -> Result | None:
                 # the very one that a rehearsal kept away from the kernel.
                 rehearse=goal != record.verified and director.config.rehearsal != "off",
             )
+            result = _switched(result, goal, director)
             director.aim.effective = _kept_once(wanted, goal, director)
     except (JournalError, KernelError) as error:
         result = Result(Outcome.UNKNOWN, f"The table of {director.name} was not restored: {error}")
@@ -219,7 +225,7 @@ def _apply(order: Order, before: Record | None, director: Director) -> Result:
     record = Record(order.cluster, goal, owned, verified)
     wanted, director.aim.effective = director.aim.of(goal), None
     try:
-        return converge(
+        result = converge(
             director.kernel,
             director.journal,
             record,
@@ -229,8 +235,35 @@ def _apply(order: Order, before: Record | None, director: Director) -> Result:
             rehearse=director.config.rehearsal != "off",
             sysctls=host.sysctls(director.kernel),
         )
+        return _switched(result, goal, director)
     finally:
         director.aim.effective = _kept_once(wanted, goal, director)
+
+
+def _switched(result: Result, goal: Goal, director: Director) -> Result:
+    """Set the kernel's switches as the goal wants them, where the table came as far as that. One that cannot
+    be set is told, and is no failure: the table, and all who use it, do not depend on it."""
+    if director.switches is None or result.outcome not in (Outcome.APPLIED, Outcome.PARTIAL):
+        return result
+    answers = set_switches(goal.traffic.switches, director.switches)
+    director.aim.switch_problems = {step.name: problem for step, problem in answers if problem}
+    if not answers:
+        return result
+    left = [f" Not set: {step.name}. {problem}" for step, problem in answers if problem]
+    set_now = len(answers) - len(left)
+    said = f" {set_now} switch{'' if set_now == 1 else 'es'} set and read back." if set_now else ""
+    return replace(
+        result,
+        text=result.text + said + "".join(left),
+        planned=result.planned + len(answers),
+        switches=tuple(_switch_told(step, problem) for step, problem in answers),
+    )
+
+
+def _switch_told(step: Switching, problem: str) -> dict[str, str]:
+    status = "failed" if problem else "done"
+    told = {"kind": "change", "text": str(step), "command": step.command, "impact": ""}
+    return told | {"status": status, "error": problem}
 
 
 def _kept_once(wanted: Effective, goal: Goal, director: Director) -> Effective:

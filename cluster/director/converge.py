@@ -58,13 +58,16 @@ class Result:
     sysctls: Sysctls = field(default_factory=dict)
     # Of a try of a check: what each backend answered, as the report says it; None for other orders.
     tried: tuple[dict[str, Any], ...] | None = None
+    # What was done about the kernel's switches, told as steps.
+    switches: tuple[dict[str, str], ...] = ()
 
     def steps(self) -> list[dict[str, str]]:
         """The steps for people. Of very many, those that went wrong come first and the rest is cut."""
         told = list(self.answers)
         if len(told) > MOST_STEPS_TOLD:
             told = sorted(told, key=lambda answer: answer.errno == 0)[:MOST_STEPS_TOLD]
-        return [_step_out(answer, impact(answer.step, self.counted, self.sysctls)) for answer in told]
+        steps = [_step_out(answer, impact(answer.step, self.counted, self.sysctls)) for answer in told]
+        return [*self.switches, *steps]
 
 
 @dataclass

@@ -21,6 +21,7 @@ from cluster.director.journal import JournalError, Record
 from cluster.director.journal import Sequence as Numbers
 from cluster.director.kernel import KernelError
 from cluster.director.readings import counted_service
+from cluster.director.tuning import switches_to_set
 from cluster.ipvs.formats.document import fingerprint
 from cluster.ipvs.state import ServiceKey, Table
 from cluster.ipvs.stats import Reading
@@ -137,6 +138,7 @@ class Watch:
             "fingerprint": "",
             "wanted": "",
             "observed": {},
+            "switches": [],
             "checks": asdict(self._director.checker.pace),
             "revision": _applied_revision(record),
             "epoch": record.ordered.epoch if record else 0,
@@ -152,6 +154,7 @@ class Watch:
             if aimed is not None:
                 same = aimed == ours
                 payload["wanted"] = payload["fingerprint"] if same else fingerprint(aimed)
+                payload["switches"] = self._switches(record)
             if record:
                 payload["observed"] = to_document(self._director.aim.counted(record.ordered))
         except KernelError as error:
@@ -175,6 +178,17 @@ class Watch:
             is_settled = before is not None and aim.effective is before
         aim.reading = reading
         return reading, before.table if before and is_settled else None
+
+    def _switches(self, record: Record | None) -> list[dict[str, str | None]]:
+        """The kernel's switches that have another value than is wanted, and why, where that is known."""
+        director = self._director
+        if record is None or director.switches is None:
+            return []
+        problems = director.aim.switch_problems
+        return [
+            {"name": one.name, "wanted": one.value, "held": one.before, "problem": problems.get(one.name, "")}
+            for one in switches_to_set(record.ordered.traffic.switches, director.switches)
+        ]
 
     def _fingerprint(self, ours: Table) -> str:
         # Services that stayed as they are come from the kernel's reader as the same objects, so that this

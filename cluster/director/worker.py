@@ -17,6 +17,7 @@ from cluster.director.kernel.choice import make_kernel
 from cluster.director.lock import Locked, locked
 from cluster.director.reconcile import Reconciler
 from cluster.director.reports import Reporter
+from cluster.director.tuning import FOLDER
 from cluster.director.watch import Watch, redis_calls
 from cluster.wire.envelope import fingerprint
 
@@ -36,13 +37,15 @@ def work(config: Config) -> int:
             reporter = Reporter(
                 director=config.director, key=key, sequence=sequence, state_dir=config.state_dir
             )
+            kernel = make_kernel(config)
             director = Director(
                 config,
-                make_kernel(config),
+                kernel,
                 Journal(config.state_dir),
                 reporter,
                 CheckingProcess(scripts=config.scripts),
                 Aim(config.state_dir, clock=time.time),
+                switches=None if kernel.stand_in else FOLDER,
             )
             print(f"{config.director} {fingerprint(key.public)} kernel={config.kernel}", flush=True)
             _restore(director)

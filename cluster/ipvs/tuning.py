@@ -7,11 +7,13 @@ Documentation/networking/ipvs-sysctl.rst; defaults and refusals measured on 6.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 LARGEST_INT = 2_147_483_647
 LONGEST_VALUE = 100
+# Those that decide where a client goes whose backend is drained, removed or dead.
+OF_DRAINS = ("expire_nodest_conn", "expire_quiescent_template", "conn_reuse_mode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,25 @@ class Sysctl:
         """Whether it has the kernel's default. True as well where that is not known."""
         known = self.known
         return known is None or not known.default or self.value is None or self.value == known.default
+
+
+@dataclass(frozen=True, slots=True)
+class Switching:
+    """One switch to be set: to what, and what it is now; None where the kernel has none of this name, or it
+    cannot be read."""
+
+    name: str
+    value: str
+    before: str | None
+
+    @property
+    def command(self) -> str:
+        """What an operator would type."""
+        return f"sysctl -w net.ipv4.vs.{self.name}={_quoted(self.value)}"
+
+    def __str__(self) -> str:
+        was = "not known there" if self.before is None else self.before
+        return f"Set net.ipv4.vs.{self.name} to {self.value}; it is {was}."
 
 
 KNOWN = {
@@ -163,9 +184,29 @@ def value_problem(name: str, value: str) -> str:
     return ""
 
 
+def switches_to_set(actual: Mapping[str, str | None], wanted: Mapping[str, str]) -> list[Switching]:
+    """What has to be set so that a kernel with these values has the wanted ones; what is not named stays."""
+    return [
+        Switching(name, canonical_value(value), actual.get(name))
+        for name, value in sorted(wanted.items())
+        if actual.get(name) != canonical_value(value)
+    ]
+
+
+def switch_problems(wanted: Mapping[str, str]) -> dict[str, str]:
+    """By name, why a switch must not be set so, as a sentence."""
+    found = {name: value_problem(name, value) for name, value in wanted.items()}
+    return {name: text for name, text in found.items() if text}
+
+
 def are_rates_frozen(sysctls: Iterable[Sysctl]) -> bool:
     """Whether the kernel was told not to count: then its numbers stand still, and zero means nothing."""
     return any(one.name == "run_estimation" and one.value == "0" for one in sysctls)
+
+
+def _quoted(value: str) -> str:
+    """As one word of a shell: two numbers need quotes."""
+    return f'"{value}"' if " " in value else value
 
 
 def _is_within(word: str, known: Known) -> bool:

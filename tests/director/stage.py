@@ -83,6 +83,8 @@ class Stage:
     checker: ScriptedChecker = field(default_factory=ScriptedChecker)
     rehearsal: str = "on"
     now: float = NOW
+    # Where the kernel's switches are; None as for a stand-in.
+    switches: Path | None = None
 
     def director(self) -> Director:
         """A worker that has just started, with what is on the disk and in the kernel."""
@@ -114,6 +116,7 @@ class Stage:
             Aim(self.state_dir, clock=lambda: self.now),
             clock=lambda: self.now,
             lock_deadline_s=0.1,
+            switches=self.switches,
         )
 
     def order(self, wanted: Table, **changes: Any) -> dict[str, str]:

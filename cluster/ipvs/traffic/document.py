@@ -32,6 +32,7 @@ VERSION = 1
 LONGEST_TEXT = 1000
 LARGEST_NUMBER = 4e10
 MOST_ENTRIES = 200_000
+MOST_SWITCHES = 100
 # What the documents of this version may say; another version may know more.
 POLICY_NAMES = frozenset(f.name for f in fields(Policy))
 CHECK_NAMES = frozenset(f.name for f in fields(Check))
@@ -41,14 +42,19 @@ _ENUMS: dict[str, type[StrEnum]] = {"CheckKind": CheckKind, "LoadSource": LoadSo
 
 
 def to_document(traffic: Traffic) -> dict[str, Any]:
-    """`{"version": 1, "policies": [...], "drains": [...], "profiles": [...]}`, the same for equal values."""
+    """`{"version": 1, "policies": [...], "drains": [...], "profiles": [...]}`, with `"voters"` and
+    `"switches"` where there are any; the same for equal values."""
     voters = [{"director": name, "public_key": key} for name, key in sorted(traffic.voters.items())]
     return {
         "version": VERSION,
         "policies": policies_to_document(traffic.policies),
         "drains": [_drain_out(drain) for drain in traffic.drains],
         "profiles": [profile_to_document(profile) for profile in traffic.profiles],
-    } | ({"voters": voters} if voters else {})
+    } | {
+        name: said
+        for name, said in {"voters": voters, "switches": dict(sorted(traffic.switches.items()))}.items()
+        if said
+    }
 
 
 def from_document(document: object) -> Traffic:
@@ -72,6 +78,7 @@ def from_document(document: object) -> Traffic:
             for index, one in enumerate(_list(said, "profiles"))
         ),
         dict(_voter(one, f"voters[{index}]") for index, one in enumerate(_list(said, "voters"))),
+        switches_from_document(said.get("switches", {})),
     )
 
 
@@ -166,6 +173,15 @@ def target_from_document(document: object, place: str = "The target") -> Target:
         canonical_address(address) if address else "",
         _whole(said, "port", place, 0, most=65535),
     )
+
+
+def switches_from_document(document: object, place: str = "switches") -> dict[str, str]:
+    """Values below net.ipv4.vs by name. ValueError, with a sentence, for anything else; whether a kernel
+    takes them is for cluster.ipvs.tuning to say."""
+    said = _object(document, place)
+    if len(said) > MOST_SWITCHES:
+        raise ValueError(f"{place} are more than {MOST_SWITCHES}.")
+    return {name: _text(said, name, place) for name in said}
 
 
 def _voter(document: object, place: str) -> tuple[str, str]:

@@ -130,12 +130,14 @@ class Profile:
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """All that operators want beside the table. Of profiles in their hours the first counts. `voters` are the
-    cluster's directors with their public keys, where a policy asks others."""
+    cluster's directors with their public keys, where a policy asks others. `switches` are values below
+    net.ipv4.vs by name; what is not named stays as a director has it."""
 
     policies: Mapping[ServiceKey, Policy] = field(default_factory=dict)
     drains: tuple[Drain, ...] = ()
     profiles: tuple[Profile, ...] = ()
     voters: Mapping[str, str] = field(default_factory=dict)
+    switches: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def asks_others(self) -> bool:
