@@ -19,6 +19,7 @@ from cluster.models import Backend, Cluster, VirtualService
 KNOWN_FLAGS = sum(state.ServiceFlags)
 # PostgreSQL's integer has 31 bits, the kernel's fields have 32.
 LARGEST_COLUMN = 0x7FFFFFFF
+_NO_SWITCHES: Mapping[str, str] = {}
 
 
 def draft_table(cluster: Cluster) -> state.Table:
@@ -28,8 +29,13 @@ def draft_table(cluster: Cluster) -> state.Table:
 
 
 def draft_traffic(cluster: Cluster) -> Traffic:
-    """What the draft says of failures, and which drains and profiles there are now."""
-    return with_operations(Traffic(draft_policies(cluster)), cluster)
+    """What the draft says of failures and switches, and which drains and profiles there are now."""
+    return with_operations(drafted(cluster), cluster)
+
+
+def drafted(cluster: Cluster) -> Traffic:
+    """What the draft says of failures and switches."""
+    return Traffic(draft_policies(cluster), switches=cluster.switches)
 
 
 def draft_policies(cluster: Cluster) -> dict[state.ServiceKey, Policy]:
@@ -42,18 +48,22 @@ def draft_policies(cluster: Cluster) -> dict[state.ServiceKey, Policy]:
     return policies
 
 
-def draft_print(table: state.Table, policies: Mapping[state.ServiceKey, Policy]) -> str:
-    """What tells one draft from another: the table's fingerprint, and that of the policies where there are
-    any. Drains and profiles are no part of a draft."""
-    said = traffic_document.policies_to_document(policies)
-    if not said:
+def draft_print(
+    table: state.Table,
+    policies: Mapping[state.ServiceKey, Policy],
+    switches: Mapping[str, str] = _NO_SWITCHES,
+) -> str:
+    """What tells one draft from another: the table's fingerprint, and that of the policies and switches where
+    there are any. Drains and profiles are no part of a draft. An import touches no switches, so its print
+    leaves them out."""
+    said = {"policies": traffic_document.policies_to_document(policies), "switches": dict(switches)}
+    if not any(said.values()):
         return fingerprint(table)
-    both = canonical_json({"table": fingerprint(table), "policies": said})
-    return hashlib.sha256(both).hexdigest()
+    return hashlib.sha256(canonical_json({"table": fingerprint(table)} | said)).hexdigest()
 
 
 def with_operations(traffic: Traffic, cluster: Cluster) -> Traffic:
-    """The same policies with the drains, profiles and voters of now."""
+    """The same policies and switches with the drains, profiles and voters of now."""
     drains = tuple(drain_value(row) for row in cluster.drains.wanted().order_by("pk"))
     voters = {}
     if traffic.asks_others:

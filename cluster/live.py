@@ -30,7 +30,20 @@ from cluster.wire.payloads import has_sound_numbers
 PERIOD_S = 2.0
 STALE_AFTER_S = 3 * PERIOD_S
 LARGEST_COUNTER = 2**64
+MOST_SWITCHES, LONGEST_TEXT = 100, 1000
+_SWITCH_NAMES = ("name", "wanted", "held", "problem")
 RATE_NAMES = ("connections", "in_packets", "out_packets", "in_bytes", "out_bytes")
+
+
+@dataclass(frozen=True)
+class OddSwitch:
+    """A switch below net.ipv4.vs that has another value on a director than its newest order wants; `held`
+    is empty where the kernel has none of that name. `problem` says why it was not set, as far as known."""
+
+    name: str
+    wanted: str
+    held: str
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,17 @@ class DirectorLive:
                 return None
             found[name] = float(value)
         return found if found["per_second"] else None
+
+    @property
+    def odd_switches(self) -> list[OddSwitch]:
+        """What of its switches is not as wanted; none where the frame is too old to say, or says nothing that
+        can be read."""
+        said = self.frame.payload.get("switches") if self.frame and not self.is_stale else None
+        return [
+            OddSwitch(*(str(one.get(name) or "")[:LONGEST_TEXT] for name in _SWITCH_NAMES))
+            for one in (said[:MOST_SWITCHES] if isinstance(said, list) else [])
+            if isinstance(one, dict)
+        ]
 
     @property
     def services(self) -> list[dict[str, Any]]:

@@ -90,7 +90,7 @@ def _sync(one: live.DirectorLive, newest: int, last_apply: str) -> str:
         return "pending"
     if one.is_stale:
         return "unknown"
-    return "drift" if has_drifted(one) else "in sync"
+    return "drift" if has_drifted(one) or one.odd_switches else "in sync"
 
 
 def _newest_revisions(clusters: list[Cluster]) -> dict[int, Revision]:
@@ -120,8 +120,12 @@ def _state(cluster: Cluster, newest: Revision | None, states: dict[int, Director
     table, policies = desired.draft_table(cluster), desired.draft_policies(cluster)
     ahead = bool(len(table))
     if newest:
-        said = policies_to_document(policies)
-        ahead = fingerprint(table) != newest.fingerprint or said != newest.traffic.get("policies", [])
+        said, told = policies_to_document(policies), newest.traffic
+        ahead = (
+            fingerprint(table) != newest.fingerprint
+            or said != told.get("policies", [])
+            or cluster.switches != told.get("switches", {})
+        )
     return ClusterState(
         cluster,
         newest,

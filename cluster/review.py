@@ -7,6 +7,7 @@ what was really done.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster import desired, live, standing
@@ -24,6 +25,9 @@ from cluster.ipvs.traffic.policy import Policy, Traffic
 from cluster.ipvs.traffic.rules import traffic_problems, traffic_warnings
 from cluster.ipvs.traffic.words import policy_changes
 from cluster.models import Cluster, Director
+
+# What the review shows for a switch that the cluster does not name.
+LEFT_ALONE = "left as it is"
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class DirectorReview:
     adopted: list[str]
     missing_schedulers: list[str]
     has_drifted: bool
+    switches: list[StepView]
 
     @property
     def director(self) -> Director:
@@ -58,6 +63,10 @@ class DirectorReview:
     @property
     def commands(self) -> str:
         return "\n".join(step.command for step in self.steps)
+
+    @property
+    def changes_anything(self) -> bool:
+        return bool(self.steps or self.conflicts or self.adopted or self.has_drifted or self.switches)
 
 
 @dataclass(frozen=True)
@@ -71,52 +80,61 @@ class PolicyReview:
 @dataclass(frozen=True)
 class Review:
     """The draft's print, the rules it breaks, what it says that is rarely meant, the policies that differ
-    from those of the newest revision, the virtual addresses that no director has, and a part for each
-    director."""
+    from those of the newest revision, the switches that do, the virtual addresses that no director has, and a
+    part for each director."""
 
     fingerprint: str
     problems: list[str]
     warnings: list[tuple[str, str]]
     policies: list[PolicyReview]
+    switches: list[tuple[str, str, str]]
     homeless: list[str]
     directors: list[DirectorReview]
 
     @property
     def changes_anything(self) -> bool:
-        return bool(self.policies) or any(
-            part.steps or part.conflicts or part.adopted or part.has_drifted for part in self.directors
-        )
+        of_all = self.policies or self.switches
+        return bool(of_all) or any(part.changes_anything for part in self.directors)
 
 
 def review(cluster: Cluster) -> Review:
     """Read the draft and the newest frames; no side effects."""
-    table, traffic = desired.draft_table(cluster), Traffic(desired.draft_policies(cluster))
-    answers = live.read(cluster.directors.all())
+    table, traffic = desired.draft_table(cluster), desired.drafted(cluster)
+    answers, before = live.read(cluster.directors.all()), _newest_traffic(cluster)
     found = [*table_problems(table), *traffic_problems(table, traffic)]
     problems = [f"{key}: {problem.text}" for key, problem in found]
     now = desired.with_operations(traffic, cluster)
     parts = [_part(one, table, now, redis_is_up=answers.redis_is_up) for one in answers.directors]
     doubts = [*table_warnings(table), *traffic_warnings(table, traffic)]
     return Review(
-        desired.draft_print(table, traffic.policies),
+        desired.draft_print(table, traffic.policies, traffic.switches),
         problems,
         [(str(key), problem.text) for key, problem in doubts],
-        _changed_policies(cluster, traffic),
+        _changed_policies(before, traffic),
+        _changed_switches(before.switches, traffic.switches),
         _homeless(table, answers.directors),
         parts,
     )
 
 
-def _changed_policies(cluster: Cluster, traffic: Traffic) -> list[PolicyReview]:
-    """Of all services that are in the draft or were in the newest revision."""
+def _newest_traffic(cluster: Cluster) -> Traffic:
     newest = cluster.revisions.only("traffic").first()
-    before = traffic_from_document(newest.traffic).policies if newest and newest.traffic else {}
+    return traffic_from_document(newest.traffic) if newest and newest.traffic else Traffic()
+
+
+def _changed_policies(before: Traffic, after: Traffic) -> list[PolicyReview]:
+    """Of all services that are in the draft or were in the newest revision."""
     changed = []
-    for key in sorted({*before, *traffic.policies}):
-        rows = policy_changes(before.get(key, Policy()), traffic.policies.get(key, Policy()))
+    for key in sorted({*before.policies, *after.policies}):
+        rows = policy_changes(before.policies.get(key, Policy()), after.policies.get(key, Policy()))
         if rows:
             changed.append(PolicyReview(str(key), rows))
     return changed
+
+
+def _changed_switches(before: Mapping[str, str], after: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    pairs = [(name, before.get(name, LEFT_ALONE), after.get(name, LEFT_ALONE)) for name in {*before, *after}]
+    return sorted(row for row in pairs if row[1] != row[2])
 
 
 def reported_table(director: Director) -> Table:
@@ -152,6 +170,7 @@ def _part(one: live.DirectorLive, table: Table, traffic: Traffic, *, redis_is_up
         [str(key) for key in planned.adopted],
         _missing(table, one.director),
         has_drifted(one),
+        _switch_steps(one, traffic.switches),
     )
 
 
@@ -162,6 +181,17 @@ def actual_table(one: live.DirectorLive) -> tuple[Table, frozenset[ServiceKey]]:
         owned = {key_from_document(service) for service in one.services if service["owned"]}
         return one.table, frozenset(owned)
     return reported_table(one.director), frozenset(key_from_document(key) for key in one.director.owned)
+
+
+def _switch_steps(one: live.DirectorLive, wanted: Mapping[str, str]) -> list[StepView]:
+    """The switches that Apply sets on this director. None where it has not said what it has: it may keep its
+    table in memory, or not have been heard."""
+    held: dict[str, str | None] = dict(sysctls_of(one.director))
+    # Its frame is newer than its last hello, and says what it has of those that are not as wanted.
+    held |= {odd.name: odd.held for odd in one.odd_switches if odd.held}
+    refused = {odd.name: odd.problem for odd in one.odd_switches}
+    steps = tuning.switches_to_set(held, wanted) if held else []
+    return [StepView("change", str(step), step.command, refused.get(step.name, "")) for step in steps]
 
 
 def _missing(table: Table, director: Director) -> list[str]:

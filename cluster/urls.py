@@ -19,6 +19,7 @@ from cluster.views import (
     people,
     profiles,
     services,
+    switches,
 )
 
 # /clusters/…
@@ -30,6 +31,7 @@ cluster_urls = [
     path("<int:pk>/directors/", clusters.cluster_directors, name="cluster-directors"),
     path("<int:pk>/edit/", clusters.cluster_edit, name="cluster-edit"),
     path("<int:pk>/remove/", clusters.cluster_remove, name="cluster-remove"),
+    path("<int:pk>/switches/", switches.cluster_switches, name="cluster-switches"),
     path("<int:pk>/review/", clusters.cluster_review, name="cluster-review"),
     path("<int:pk>/live/", live.live_page, name="live"),
     path("<int:pk>/live/table/", live.live_table, name="live-table"),

@@ -24,12 +24,12 @@ _NO_TRAFFIC = traffic_document.to_document(Traffic())
 def apply(cluster: Cluster, *, seen: str, reason: str, by: Actor) -> Job:
     """Make a revision of the draft and queue it for every director of the cluster.
 
-    `seen` is the print of the draft that the operator reviewed, policies included; Rejected where
-    the draft is another one now, where it breaks a rule, and where there is no director."""
+    `seen` is the print of the draft that the operator reviewed, policies and switches included; Rejected
+    where the draft is another one now, where it breaks a rule, and where there is no director."""
     # Two applies at once take turns, so that revisions are numbered without gaps.
     cluster = lock_cluster(cluster)
     table, traffic = desired.draft_table(cluster), desired.draft_traffic(cluster)
-    if desired.draft_print(table, traffic.policies) != seen:
+    if desired.draft_print(table, traffic.policies, traffic.switches) != seen:
         text = "The draft has changed since you opened this review. Look at it again before you apply."
         raise Rejected(Problem("", text))
     if problems := [*table_problems(table), *traffic_problems(table, traffic)]:

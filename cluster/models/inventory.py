@@ -14,11 +14,13 @@ from cluster.wire.envelope import fingerprint
 
 
 class Cluster(models.Model):
-    """Directors that carry the same table. The cluster's uuid is what messages name."""
+    """Directors that carry the same table. The cluster's uuid is what messages name. `switches` are the
+    values below net.ipv4.vs that its directors are to have, by name; what is not named they keep."""
 
     uuid = models.UUIDField(unique=True, editable=False)
     name = models.CharField(max_length=64, unique=True)
     description = models.CharField(max_length=200, blank=True)
+    switches = models.JSONField(default=dict, blank=True)
     created = models.DateTimeField(auto_now_add=True)
 
     class Meta:

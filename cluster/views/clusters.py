@@ -22,6 +22,7 @@ from cluster.models import Cluster
 from cluster.overview import cluster_state, cluster_states
 from cluster.review import review
 from cluster.standing import outages
+from cluster.switch_forms import NewClusterForm
 
 
 @require_GET
@@ -45,10 +46,10 @@ def clusters_context(request: OperatorRequest) -> dict[str, Any]:
 @require_http_methods(["GET", "POST"])
 def cluster_new(request: OperatorRequest) -> HttpResponse:
     access.require(request, "administer", what="new cluster")
-    form = ClusterForm(request.POST or None)
+    form = NewClusterForm(request.POST or None)
     if form.is_valid():
         try:
-            cluster = clusters.create_cluster(**form.cleaned_data, by=actor(request))
+            cluster = clusters.create_cluster(**form.said(), by=actor(request))
             messages.success(request, f"{cluster} is there. Add its directors and services next.")
             return redirect("cluster-detail", cluster.pk)
         except Rejected as rejected:
@@ -155,5 +156,6 @@ def revision_detail(request: OperatorRequest, pk: int, number: int) -> HttpRespo
         "revision": revision,
         "lines": "\n".join(lines),
         "policies": [(str(key), policy_words(policy)) for key, policy in policies.items()],
+        "switches": sorted(revision.traffic.get("switches", {}).items()),
     }
     return render(request, "cluster/revision_detail.html", context)

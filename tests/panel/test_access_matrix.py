@@ -22,6 +22,8 @@ MATRIX = {
     "cluster-detail": ("get", ["cluster"], "V"),
     "cluster-edit": ("get", ["cluster"], "C"),
     "cluster-remove": ("get", ["cluster"], "C"),
+    "cluster-switches": ("get", ["cluster"], "V"),
+    "cluster-switches POST": ("post", ["cluster"], "C"),
     "cluster-review": ("get", ["cluster"], "V"),
     "cluster-review POST": ("post", ["cluster"], "O"),
     "live": ("get", ["cluster"], "V"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.zero_loss import backend_fault, choose_anew, played
+from bench.zero_loss import backend_fault, played
 from lab.host import Lab
 from lab.stack import Stack
 from tests.traffic.witness import saved
@@ -31,7 +31,9 @@ by = Actor("test")
 # The same actions as the pages call, and the wait for the directors.
 _SET_UP = f"""{_IMPORTS}
 Director.objects.update(cluster=None)
-cluster = clusters.create_cluster(name="unnoticed", description="", by=by)
+cluster = clusters.create_cluster(
+    name="unnoticed", description="", switches={{"expire_nodest_conn": "1"}}, by=by
+)
 director = Director.objects.get(name="director1")
 directors.enrol_director(director, cluster, seen_fingerprint=director.fingerprint, by=by)
 for port, forwarding in ((80, "masquerade"), (8080, "direct")):
@@ -41,7 +43,8 @@ for port, forwarding in ((80, "masquerade"), (8080, "direct")):
     )
     for address in {REALS!r}:
         backends.add_backend(service, backends.BackendFields(address, port, forwarding), by=by)
-seen = desired.draft_print(desired.draft_table(cluster), desired.draft_traffic(cluster).policies)
+traffic = desired.draft_traffic(cluster)
+seen = desired.draft_print(desired.draft_table(cluster), traffic.policies, traffic.switches)
 changes.apply(cluster, seen=seen, reason="unnoticed", by=by)
 """
 _DRAIN = (
@@ -77,10 +80,20 @@ for entry in AuditEntry.objects.filter(action="traffic.down", actor="director di
 def lab(stack: Stack) -> Lab:
     """Three backends behind both modes, with checks, as the panel applied them."""
     assert stack.lab is not None
+    assert _switch(stack.lab, "0") == "0"
     stack.manage("shell", "-c", _SET_UP)
     _wait_until(lambda: _weights(stack.lab) == {address: {1} for address in REALS})
-    choose_anew(stack.lab)
+    _wait_until(lambda: _switch(stack.lab) == "1")
     return stack.lab
+
+
+def _switch(lab: Lab | None, value: str = "") -> str:
+    """expire_nodest_conn on the director; with a value, set by somebody at its command line."""
+    assert lab is not None
+    path = "/proc/sys/net/ipv4/vs/expire_nodest_conn"
+    return lab.execute(
+        "director1", ["sh", "-c", f"[ -z '{value}' ] || echo {value} > {path}; cat {path}"]
+    ).stdout.strip()
 
 
 def _weights(lab: Lab | None) -> dict[str, set[int]]:
