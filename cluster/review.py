@@ -65,6 +65,10 @@ class DirectorReview:
         return "\n".join(step.command for step in self.steps)
 
     @property
+    def step_count(self) -> int:
+        return len(self.switches) + len(self.steps)
+
+    @property
     def changes_anything(self) -> bool:
         return bool(self.steps or self.conflicts or self.adopted or self.has_drifted or self.switches)
 

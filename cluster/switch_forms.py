@@ -29,10 +29,9 @@ class NewClusterForm(ClusterForm):
         label="A client whose backend is drained, removed or dead",
         choices=[
             ("1", "gets another backend at its next connection: set net.ipv4.vs.expire_nodest_conn to 1"),
-            ("", "is treated as each director does now: leave the switch as it is"),
+            ("leave", "is treated as each director does now: leave the switch as it is"),
         ],
         initial="1",
-        required=False,
         widget=forms.RadioSelect,
         help_text="With direct routing and tunnels a director sees no answers, and remembers closed"
         " connections for up to two minutes. By the kernel's default, 0, a client that connects again from"
@@ -42,11 +41,11 @@ class NewClusterForm(ClusterForm):
 
     def said(self) -> dict[str, Any]:
         """What the action takes."""
-        value = self.cleaned_data[EXPIRE_NODEST]
+        is_to_be_set = self.cleaned_data[EXPIRE_NODEST] == "1"
         return {
             "name": self.cleaned_data["name"],
             "description": self.cleaned_data["description"],
-            "switches": {EXPIRE_NODEST: value} if value else {},
+            "switches": {EXPIRE_NODEST: "1"} if is_to_be_set else {},
         }
 
 
