@@ -87,6 +87,12 @@ class DirectorLive:
         return found if found["per_second"] else None
 
     @property
+    def checks_trouble(self) -> str:
+        """A sentence where its health checks stand still, or did so lately."""
+        said = self.frame.payload.get("checks") if self.frame and not self.is_stale else None
+        return str(said.get("trouble") or "")[:LONGEST_TEXT] if isinstance(said, dict) else ""
+
+    @property
     def odd_switches(self) -> list[OddSwitch]:
         """What of its switches is not as wanted; none where the frame is too old to say, or says nothing that
         can be read."""

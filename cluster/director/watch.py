@@ -132,14 +132,14 @@ class Watch:
         )
 
     def _signed_frame(self) -> dict[str, str]:
-        record = self._record()
+        record, checker = self._record(), self._director.checker
         payload: dict[str, Any] = {
             "services": [],
             "fingerprint": "",
             "wanted": "",
             "observed": {},
             "switches": [],
-            "checks": asdict(self._director.checker.pace),
+            "checks": asdict(checker.pace) | {"trouble": checker.trouble},
             "revision": _applied_revision(record),
             "epoch": record.ordered.epoch if record else 0,
             "ordered": record.ordered.revision if record else 0,

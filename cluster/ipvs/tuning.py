@@ -101,9 +101,9 @@ KNOWN = {
     ),
     "est_nice": Known("How polite the threads are that work out rates: -20 to 19.", "0", -20, 19),
     "expire_nodest_conn": Known(
-        "1: reset a connection whose backend was removed, and choose anew where a client connects again from a"
-        " port whose old backend has weight 0; 0: drop the packets of the one until it times out or the backend"
-        " is back, and send the other where it was.",
+        "1: reset a connection whose backend was removed, and choose anew where a client connects again from"
+        " a port whose old backend has weight 0; 0: drop the packets of the one until it times out or the"
+        " backend is back, and send the other where it was.",
         "0",
     ),
     "expire_quiescent_template": Known(

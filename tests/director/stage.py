@@ -64,6 +64,10 @@ class ScriptedChecker:
     def pace(self) -> Pace:
         return Pace()
 
+    @property
+    def trouble(self) -> str:
+        return ""
+
     def try_now(self, backends: Sequence[Watched]) -> list[Tried]:
         return [Tried(True, "", 1.0) for _ in backends]
 

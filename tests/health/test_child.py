@@ -127,6 +127,50 @@ def test_a_process_that_cannot_be_started_is_tried_again(
     assert not verdict_of(checker, one).is_up and refused
 
 
+def test_a_process_that_hangs_is_killed_and_started_again_and_verdicts_hold(
+    tmp_path: Path, listener: socket.socket
+) -> None:
+    # It tells its pace every 5 s.
+    checker = CheckingProcess(scripts=tmp_path, hangs_after_s=8)
+    try:
+        one = watched(listener.getsockname()[1])
+        checker.watch([one], {})
+        assert verdict_of(checker, one).is_up
+        assert checker.trouble == ""
+        pid = child_of()
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: "has said nothing for" in checker.trouble)
+        until(lambda: is_gone(pid))
+        until(lambda: "hung and was started again just now" in checker.trouble)
+        assert checker.news().verdicts == {}, "nothing is known anew, so what was known holds"
+        listener.close()
+        assert not verdict_of(checker, one).is_up
+        assert child_of() != pid
+    finally:
+        checker.stop()
+    assert checker.trouble == ""
+
+
+def test_a_process_that_has_nothing_to_say_lives_on(tmp_path: Path, listener: socket.socket) -> None:
+    checker = CheckingProcess(scripts=tmp_path, hangs_after_s=8)
+    try:
+        one = watched(listener.getsockname()[1])
+        checker.watch([one], {})
+        assert verdict_of(checker, one).is_up
+        pid = child_of()
+        time.sleep(11)
+        assert child_of() == pid and checker.trouble == ""
+    finally:
+        checker.stop()
+
+
+def test_a_process_that_is_killed_is_told_of(checker: CheckingProcess) -> None:
+    checker.watch([watched(1)], {})
+    until(lambda: checker.news().verdicts)
+    os.kill(child_of(), signal.SIGKILL)
+    until(lambda: "ended with status -9 and was started again" in checker.trouble)
+
+
 def test_a_process_that_does_not_read_holds_nobody_up(checker: CheckingProcess) -> None:
     checker.watch([watched(1)], {})
     until(lambda: checker.news().verdicts)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
 from cluster.models import Backend, Cluster, Director, Job, Revision, Run
 from cluster.overview import cluster_states, director_states
@@ -86,3 +88,18 @@ def test_a_cluster_without_a_revision_has_none(web: Cluster, director: Director,
     apply_draft(web)
     (state,) = cluster_states(Cluster.objects.all())
     assert state.revision is not None and not state.draft_is_ahead
+
+
+def test_checks_that_stand_still_are_told_where_their_director_is(
+    ann: Client, director: Director, talker: TalkingDirector
+) -> None:
+    said = "The checking process hung and was started again just now."
+    pages = [reverse("director-detail", args=[director.pk]), reverse("director-list")]
+    talker.frame(checks={"trouble": said})
+    shown = [ann.get(page).content.decode() for page in pages]
+    assert said in shown[0] and "checks stood still" in shown[1]
+    for checks in ({"trouble": ""}, {"trouble": None}, [], None):
+        talker.frame(checks=checks)
+        assert "stood still" not in "".join(ann.get(page).content.decode() for page in pages)
+    talker.frame(checks={"trouble": said}, age_s=60)
+    assert said not in ann.get(pages[0]).content.decode(), "nobody knows any more"

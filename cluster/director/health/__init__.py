@@ -80,6 +80,10 @@ class Checker(Protocol):
     def pace(self) -> Pace:
         """Of the last seconds."""
 
+    @property
+    def trouble(self) -> str:
+        """A sentence while nothing is checked that should be, and for a while after; else empty."""
+
     def try_now(self, backends: Sequence[Watched]) -> list[Tried]:
         """Run the check of each once, all at the same time, and say what came."""
 

@@ -27,15 +27,28 @@ _THE_END = b""
 # A process that dies at once must not be started in a circle.
 _PAUSES_S = (0.1, 1.0, 5.0, 15.0)
 _LIVED_WELL_S = 60.0
+# It tells its pace every 5 s. The time is counted in rounds of the guard, so that a worker that was stopped
+# itself, with its whole machine perhaps, does not take its own sleep for the process's silence.
+HANGS_AFTER_S = 20.0
+_ROUNDS = 20
+_SILENT_ROUNDS = 10
+# How long it is told that the process was started again: long enough to be seen in the morning's rush.
+TOLD_FOR_S = 900.0
 # What a try may take beyond its checks' own timeouts.
 _TRY_MORE_S = 5.0
 
 
 class CheckingProcess:
-    """A Checker. The process is started with the first backends; while it is away, verdicts hold."""
+    """A Checker. The process is started with the first backends; while it is away, verdicts hold. One that
+    says nothing for `hangs_after_s` is killed and started again."""
 
-    def __init__(self, *, scripts: Path) -> None:
+    def __init__(self, *, scripts: Path, hangs_after_s: float = HANGS_AFTER_S) -> None:
         self._scripts = scripts
+        self._round_s = hangs_after_s / _ROUNDS
+        # Rounds of the guard since the process said something.
+        self._silent = 0
+        # How it ended last, and when that was.
+        self._end: tuple[str, float] | None = None
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._threads: list[threading.Thread] = []
@@ -74,6 +87,24 @@ class CheckingProcess:
     def pace(self) -> Pace:
         return self._pace
 
+    @property
+    def trouble(self) -> str:
+        with self._lock:
+            process, end = self._process, self._end
+            silent_s = self._silent * self._round_s
+        if process is None or self._stopping.is_set():
+            return ""
+        if process.poll() is not None:
+            return "The checking process is away and will be started again. Verdicts hold meanwhile."
+        if self._silent >= _SILENT_ROUNDS:
+            said = f"The checking process has said nothing for {silent_s:.0f} s. Verdicts hold;"
+            return f"{said} if it goes on so, it is killed and started again."
+        if end is None or (ago_s := time.monotonic() - end[1]) > TOLD_FOR_S:
+            return ""
+        when = f"{ago_s / 60:.0f} min ago" if ago_s >= 60 else "just now"
+        said = f"The checking process {end[0]} and was started again {when}."
+        return f"{said} Verdicts held meanwhile; the worker's log says more."
+
     def try_now(self, backends: Sequence[Watched]) -> list[Tried]:
         with self._lock:
             self._ensure_started()
@@ -107,13 +138,14 @@ class CheckingProcess:
     def _ensure_started(self) -> None:
         if self._process is None and not self._stopping.is_set():
             self._start()
-            for work in (self._listen, self._write):
+            for work in (self._listen, self._write, self._guard):
                 thread = threading.Thread(target=work, name="checks", daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
     def _start(self) -> None:
         root = Path(cluster.__file__).parents[1]
+        self._silent = 0
         self._process = subprocess.Popen(
             [sys.executable, "-m", "cluster.director.health.process", str(self._scripts)],
             stdin=subprocess.PIPE,
@@ -144,8 +176,24 @@ class CheckingProcess:
             if time.monotonic() - began > _LIVED_WELL_S:
                 pauses = iter(_PAUSES_S)
             log.error("checking process ended status=%s", process.returncode)
+            self._note_end(process)
             while not self._stopping.wait(next(pauses, _PAUSES_S[-1])) and not self._start_again():
-                pass
+                process.kill()
+
+    def _note_end(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            hung = self._silent >= _ROUNDS
+            self._end = "hung" if hung else f"ended with status {process.returncode}", time.monotonic()
+
+    def _guard(self) -> None:
+        """Kill a process that hangs: it neither checks nor ends, and nobody else would notice."""
+        while not self._stopping.wait(self._round_s):
+            with self._lock:
+                self._silent += 1
+                process, hangs = self._process, self._silent >= _ROUNDS
+            if hangs and process is not None and process.poll() is None:
+                log.error("checking process hangs, killed silent_s=%.0f", self._silent * self._round_s)
+                process.kill()
 
     def _start_again(self) -> bool:
         with self._lock:
@@ -178,6 +226,7 @@ class CheckingProcess:
 
     def _take(self, said: dict[str, Any]) -> None:
         with self._lock:
+            self._silent = 0
             if said.get("list") == self._list and "verdict" in said:
                 number, *rest = said["verdict"]
                 self._verdicts[self._backends[number].place] = lines.verdict_in(rest)
