@@ -56,7 +56,9 @@ class Aim:
 
     def hear(self, others: Sequence[Mapping[Place, Verdict]]) -> None:
         """The verdicts of the cluster's other directors, as far as they are fresh."""
-        self._others = others
+        # The very same object where nothing is new: what was computed of it still holds then.
+        if others != self._others:
+            self._others = others
 
     def learn(self, news: News) -> None:
         """Add what the checks have found out."""
@@ -87,14 +89,22 @@ class Aim:
                 loads={place: one for place, one in seen.loads.items() if place in loaded},
             )
 
+    def is_settled(self, goal: Goal) -> bool:
+        """Whether the kernel was brought to what this goal comes to now, by all that is known: `of` would say
+        the same again. False while somebody is on the way back, or an order is under way."""
+        with self._lock:
+            if self._last is None or self._observed.returning:
+                return False
+            return self.effective is self._last[1] and _same(self._asked(goal), self._last[0])
+
     def of(self, goal: Goal) -> Effective:
         """What the goal comes to now. A backend that was out when this was asked for last and is in now
         begins its ramp."""
         with self._lock:
-            now = self._clock()
-            asked = goal, self._observed, self._others, moment(goal.traffic, now)
+            asked = self._asked(goal)
             if self._last and not self._observed.returning and _same(asked, self._last[0]):
                 return self._last[1]
+            now = self._clock()
             found = effective(goal.table, goal.traffic, self.counted(goal), now=now)
             returning = self._returning(goal, found, now)
             if returning != self._observed.returning:
@@ -102,6 +112,9 @@ class Aim:
                 found = effective(goal.table, goal.traffic, self.counted(goal), now=now)
             self._last = (goal, self._observed, self._others, asked[3]), found
             return found
+
+    def _asked(self, goal: Goal) -> _Asked:
+        return goal, self._observed, self._others, moment(goal.traffic, self._clock())
 
     def _returning(self, goal: Goal, found: Effective, now: float) -> dict[Place, float]:
         """Who is on the way back: those that were, and those that were out and are in."""

@@ -21,7 +21,7 @@ from cluster.ipvs.state import Backend, ServiceKey, Table
 from cluster.ipvs.traffic.effective import Effective, Note, Standing
 from cluster.ipvs.traffic.loads import STEERING_PERIOD_S, steered
 from cluster.ipvs.traffic.paths import check_marks
-from cluster.ipvs.traffic.policy import LoadSource, Place, Traffic
+from cluster.ipvs.traffic.policy import LoadSource, Place
 from cluster.wire.messages import MOST_CHANGES, Event
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,9 @@ class Reconciler:
             return
         self._watch(record.ordered)
         self._balance(record.ordered)
-        if record.ordered.traffic != Traffic() or self._pending:
+        # Whoever applies holds the director's lock, and must not be kept from it by who has nothing to do.
+        is_due = self._pending or not self._aim.is_settled(record.ordered)
+        if is_due and self._aim.effective is not None:
             self._act(record)
         self._aim.keep()
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from cluster.director import reconcile
 from cluster.director.apply import Director, restore, take
+from cluster.director.health import News
 from cluster.director.journal import Sequence as Numbers
 from cluster.director.kernel import Answer
+from cluster.director.lock import locked
 from cluster.director.reconcile import Reconciler
 from cluster.director.watch import Watch
 from cluster.ipvs.formats.document import to_document
@@ -210,6 +217,72 @@ def test_a_step_that_the_kernel_refuses_is_tried_again(stage: Stage, monkeypatch
     assert play.weights["10.0.0.1:80"] == 4
     play.loop.round()
     assert play.weights["10.0.0.1:80"] == 0
+
+
+def test_the_lock_is_taken_only_where_something_is_to_be_changed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[float] = []
+
+    @contextmanager
+    def counting(path: Path, *, within_s: float) -> Iterator[None]:
+        taken.append(stage.now)
+        with locked(path, within_s=within_s):
+            yield
+
+    def rounds(count: int = 5) -> int:
+        """How often the lock was taken, while others told their verdicts too."""
+        before = len(taken)
+        for _ in range(count):
+            play.director.aim.hear([{}])
+            play.later(1)
+        return len(taken) - before
+
+    monkeypatch.setattr(reconcile, "locked", counting)
+    play = Theatre(stage)
+    drain = Drain(7, (Target(SHOP.key, "10.0.0.2", 80),), NOW + 100)
+    play.order(table(SHOP), **checked(ramp_s=4), drains=(drain,))
+    rounds(1)
+    assert rounds() == 0
+    play.say(ONE, DOWN)
+    assert play.weights["10.0.0.1:80"] == 0
+    assert rounds() == 0
+    play.say(ONE, UP)
+    assert rounds(5) >= 4 and play.weights["10.0.0.1:80"] == 4, "a ramp has something to do each second"
+    assert rounds() == 0
+    play.later(NOW + 100 - stage.now)
+    assert play.weights["10.0.0.2:80"] == 0 and rounds() == 0
+    play.start()
+    restore(play.director)
+    rounds(1)
+    assert rounds() == 0, "after a restart as well"
+
+
+def test_a_verdict_that_comes_while_an_order_is_done_is_followed_after_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play = Theatre(stage)
+    play.order(table(SHOP), **checked())
+    do = stage.kernel.do
+
+    def hear_meanwhile(steps: Sequence[Step]) -> list[Answer]:
+        play.director.aim.learn(News({(SHOP.key, ONE.key): DOWN}))
+        return do(steps)
+
+    wider = SHOP.with_backends([*SHOP.backends, backend(3)])
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.kernel, "do", hear_meanwhile)
+        play.order(table(wider), **checked())
+    assert play.weights["10.0.0.1:80"] == 0
+
+
+def test_an_order_under_way_is_not_overtaken(stage: Stage) -> None:
+    play = Theatre(stage)
+    play.order(table(SHOP), **checked())
+    play.director.aim.effective = None
+    play.say(ONE, DOWN)
+    assert play.weights["10.0.0.1:80"] == 4
+    assert play.director.aim.effective is None
 
 
 def test_a_frame_tells_what_the_kernel_is_meant_to_hold(stage: Stage) -> None:
