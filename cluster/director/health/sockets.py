@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
 
 from cluster.director.health import Watched
 from cluster.ipvs.traffic.checks import Check, CheckKind
 
 # asm-generic/socket.h; Python has no name for it.
 _SO_MARK = 36
+IPV6_ADDRESSES = Path("/proc/net/if_inet6")
+# linux/if_addr.h: failed or unfinished search for duplicates, and deprecated.
+_NOT_TO_SEND_FROM = 0x08 | 0x40 | 0x20
 
 
 class Unreachable(Exception):
@@ -48,7 +53,7 @@ def goal_of(one: Watched, check: Check) -> Goal:
         raise Unreachable("only direct routing and tunnel can be checked through the service")
     # The reply comes from the service's address to this one, so it must not be the service's as well.
     source = source_towards(one.backend.address)
-    if source == one.service.address:
+    if source == one.service.address and not (source := source_beside(source, one.backend.address)):
         raise Unreachable("the director has no address of its own towards the backend")
     return Goal(one.service.address, check.port or one.service.port, one.mark, source)
 
@@ -63,6 +68,32 @@ def source_towards(address: str) -> str:
         except OSError as error:
             raise Unreachable(f"no route: {error.strerror}") from error
         return str(asked.getsockname()[0])
+
+
+def source_beside(address: str, backend: str, *, listed: Path = IPV6_ADDRESSES) -> str:
+    """Another IPv6 address of the interface that has this one, to send to the backend from; empty for none.
+
+    Of several, the kernel takes the one that is most like the goal, and that may be a virtual address: the
+    backend has it too, and would answer itself. One whose network the backend is in is most likely real."""
+    if ":" not in address:
+        return ""
+    try:
+        rows = [line.split() for line in listed.read_text().splitlines()]
+    except OSError:
+        return ""
+    held = [
+        (IPv6Address(int(digits, 16)), int(prefix, 16), interface)
+        for digits, _, prefix, scope, flags, interface in rows
+        if int(scope, 16) == 0 and not int(flags, 16) & _NOT_TO_SEND_FROM
+    ]
+    near = {interface for found, _, interface in held if str(found) == address}
+    goal = IPv6Address(backend)
+    others = [
+        (prefix < 128 and goal in IPv6Network((found, prefix), strict=False), -int(found), str(found))
+        for found, prefix, interface in held
+        if interface in near and str(found) != address
+    ]
+    return max(others)[2] if others else ""
 
 
 def open_socket(goal: Goal, kind: socket.SocketKind) -> socket.socket:
