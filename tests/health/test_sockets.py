@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.director.health.sockets import source_beside
+from cluster.director.health.sockets import own_source
 
 VIP = "fd00:50::10"
 
@@ -43,20 +43,34 @@ def test_it_is_one_of_its_own(
     tmp_path: Path, more: tuple[tuple[str, int, int, str], ...], expected: str
 ) -> None:
     path = listed(tmp_path, *more, *USUAL)
-    assert source_beside(VIP, "fd00:50::12", listed=path) == expected
+    for avoid in (VIP, "fd00:50::99"):
+        assert own_source(VIP, "fd00:50::12", avoid=avoid, listed=path) == expected
 
 
 def test_there_may_be_none(tmp_path: Path) -> None:
     path = listed(tmp_path, USUAL[0], USUAL[1])
-    assert source_beside(VIP, "fd00:50::12", listed=path) == ""
-    assert source_beside(VIP, "fd00:50::12", listed=tmp_path / "absent") == ""
-    assert source_beside("192.0.2.1", "192.0.2.2", listed=path) == ""
+    assert own_source(VIP, "fd00:50::12", avoid=VIP, listed=path) == ""
+    assert own_source(VIP, "fd00:50::12", avoid=VIP, listed=tmp_path / "absent") == ""
+    assert own_source("192.0.2.1", "192.0.2.2", avoid="192.0.2.1", listed=path) == ""
+
+
+def test_what_the_kernel_chose_is_good_where_it_is_no_virtual_address(tmp_path: Path) -> None:
+    path = listed(tmp_path, *USUAL)
+    assert own_source("fd00:50::2", "fd00:50::12", avoid=VIP, listed=path) == "fd00:50::2"
+    assert own_source("192.0.2.1", "192.0.2.2", avoid="192.0.2.9", listed=path) == "192.0.2.1"
+    assert own_source("::1", "::1", avoid=VIP, listed=path) == "::1"
+
+
+def test_a_machine_whose_addresses_all_stand_alone_sends_as_the_kernel_says(tmp_path: Path) -> None:
+    path = listed(tmp_path, (VIP, 128, 0x80, "eth0"), ("fd00:50::2", 128, 0x80, "eth0"))
+    assert own_source("fd00:50::2", "fd00:50::12", avoid=VIP, listed=path) == "fd00:50::2"
+    assert own_source(VIP, "fd00:50::12", avoid=VIP, listed=path) == "fd00:50::2"
 
 
 def test_a_backend_behind_a_router_is_reached_from_any_of_the_interface(tmp_path: Path) -> None:
     path = listed(tmp_path, *USUAL)
-    assert source_beside(VIP, "2001:db8::1", listed=path) == "fd00:50::2"
+    assert own_source(VIP, "2001:db8::1", avoid=VIP, listed=path) == "fd00:50::2"
 
 
 def test_the_kernels_own_list_can_be_read() -> None:
-    assert source_beside("::2", "::1") == ""
+    assert own_source("::1", "::1", avoid="::2") == "::1"
