@@ -154,11 +154,12 @@ class Frame(_Message):
     "ordered", "epoch", "error"}`. `fingerprint` is that of what is ours in the kernel, `wanted` that of what
     should be there now; `observed` is the document of cluster.ipvs.traffic.observed; `checks`,
     `{"per_second", "late_share", "cpu_share", "trouble"}`, is how its health checks keep up, and a sentence
-    where they do not; `switches`, `[{"name", "wanted", "held", "problem"}]`, are those below net.ipv4.vs that
-    have another value than the newest order wants. `ordered` is the revision that the director steers by, `revision` the last one that was verified.
-    The services are those of the table's document, so that they read back as a table; each has `"owned",
-    "totals", "rates"` on top, and each of its backends `"active", "inactive", "persistent", "totals",
-    "rates"`; totals and rates are `{"connections", "in_packets", "out_packets", "in_bytes", "out_bytes"}`."""
+    where they do not; `switches`, `[{"name", "wanted", "held", "problem"}]`, are those below net.ipv4.vs
+    that have another value than the newest order wants. `ordered` is the revision that the director
+    steers by, `revision` the last one that was verified. The services are those of the table's document,
+    so that they read back as a table; each has `"owned", "totals", "rates"` on top, and each of its
+    backends `"active", "inactive", "persistent", "totals", "rates"`; totals and rates are
+    `{"connections", "in_packets", "out_packets", "in_bytes", "out_bytes"}`."""
 
     director: str
     cluster: str
