@@ -7,9 +7,7 @@ every two seconds costs little more than receiving it.
 
 from __future__ import annotations
 
-import contextlib
 import struct
-import sys
 from array import array
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -17,18 +15,26 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat, starmap
 from operator import attrgetter
 from socket import AF_INET, inet_ntoa
-from typing import Any, ClassVar, Final, Protocol, TypeVar
+from typing import Any, ClassVar, Final
 
 from cluster.director.kernel import HalfRead, codec
 from cluster.director.kernel.counted import Block, Columns
 from cluster.director.kernel.layout import Layout
+from cluster.director.kernel.shapes import (
+    LENGTH,
+    Shapes,
+    Unusable,
+    fitting,
+    learn,
+    place,
+    remember,
+    rows,
+    totals,
+)
 from cluster.ipvs.state import Backend, Forwarding, Service, ServiceKey, Tunnel, TunnelKind
 from cluster.ipvs.stats import BackendCounters, Counters
 
-_LENGTH: Final = struct.Struct("=I")
 _ENTRY: Final = 20
-_MOST_REMEMBERED: Final = 20_000
-_MOST_SHAPES: Final = 8
 
 # A backend's numbers beside its address, in the order of `_Settings`: kind and format.
 _SETTINGS: Final = (
@@ -46,25 +52,6 @@ _MANDATORY: Final = frozenset(kind for kind, _ in _SETTINGS[:5])
 _COUNTED: Final = (codec.D_ACTIVE, codec.D_INACTIVE, codec.D_PERSISTENT)
 
 
-class _Unusable(Exception):
-    """A layout that the fast way is not made for; the plain way reads it, or says what is wrong."""
-
-
-class _HasLayout(Protocol):
-    """`THING` is the kind of attribute that an entry is, `STATISTICS` those in it that hold others."""
-
-    THING: ClassVar[int]
-    STATISTICS: ClassVar[frozenset[int]]
-    layout: Layout
-
-    def __init__(self, layout: Layout) -> None: ...
-
-
-_Shape = TypeVar("_Shape", bound=_HasLayout)
-# By the length of their messages.
-_Shapes = dict[int, tuple[_Shape, ...]]
-
-
 class _BackendShape:
     """How the messages of one layout are read as columns."""
 
@@ -75,19 +62,19 @@ class _BackendShape:
         self.layout = layout
         self._words = layout.length // 4
         places = layout.places
-        address = _place(places, (codec.D_ADDRESS,), 16)
+        address = place(places, (codec.D_ADDRESS,), 16)
         settings = sorted(
-            (_place(places, (kind,), struct.calcsize(f"={format}")), kind, format)
+            (place(places, (kind,), struct.calcsize(f"={format}")), kind, format)
             for kind, format in _SETTINGS
             if kind in _MANDATORY or (kind,) in places
         )
         self.kinds = tuple(kind for _, kind, _ in settings)
-        self.addresses = _rows(layout.length, [("4s", address)])
-        self.whole_addresses = _rows(layout.length, [("16s", address)])
-        self.settings = _rows(layout.length, [(format, at) for at, _, format in settings])
+        self.addresses = rows(layout.length, [("4s", address)])
+        self.whole_addresses = rows(layout.length, [("16s", address)])
+        self.settings = rows(layout.length, [(format, at) for at, _, format in settings])
         self._settings_words = [*range(address // 4, address // 4 + 4), *(at // 4 for at, _, _ in settings)]
-        self._counted_words: list[int | None] = [_place(places, (kind,), 4) // 4 for kind in _COUNTED]
-        for low, high in _totals(places, codec.D_STATS64, codec.D_STATS):
+        self._counted_words: list[int | None] = [place(places, (kind,), 4) // 4 for kind in _COUNTED]
+        for low, high in totals(places, codec.D_STATS64, codec.D_STATS):
             self._counted_words += [low, high]
 
     def settings_of(self, words: array[int]) -> bytes:
@@ -107,8 +94,8 @@ class Remembered:
     """What earlier dumps have taught. Many threads may share one: an entry that gets lost is only learnt
     again, and none is ever changed."""
 
-    backend_shapes: _Shapes[_BackendShape] = field(default_factory=dict)
-    service_shapes: _Shapes[_ServiceShape] = field(default_factory=dict)
+    backend_shapes: Shapes[_BackendShape] = field(default_factory=dict)
+    service_shapes: Shapes[_ServiceShape] = field(default_factory=dict)
     settings: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
     headers: dict[bytes, Service] = field(default_factory=dict)
     # The services as they were read last, under what the kernel said of their backends.
@@ -139,7 +126,7 @@ class BackendReader:
 
     def take(self, data: bytes, sequence: int) -> int:
         """How many bytes of the datagram's begin were understood; the other entries come to `add`."""
-        shape, count = _fitting(self._remembered.backend_shapes, data, sequence)
+        shape, count = fitting(self._remembered.backend_shapes, data, sequence)
         if not shape:
             self._unknown = data
             return 0
@@ -152,7 +139,7 @@ class BackendReader:
     def add(self, entry: bytes) -> None:
         """Take one entry of a datagram that has been walked through."""
         if self._unknown is not None:
-            _learn(self._remembered.backend_shapes, _BackendShape, self._unknown)
+            learn(self._remembered.backend_shapes, _BackendShape, self._unknown)
             self._unknown = None
         self._single.append(codec.decode_backend(entry, service_family=self._header.key.family))
 
@@ -207,7 +194,7 @@ class BackendReader:
         seen = self._remembered.settings.get(key)
         if seen is None:
             seen = _settings(dict(zip(kinds, row, strict=True)), self._header.key.family)
-            _remember(self._remembered.settings, key, seen)
+            remember(self._remembered.settings, key, seen)
         return seen
 
 
@@ -224,7 +211,7 @@ class ServiceReader:
         """How many bytes of the datagram's begin were understood; the other entries come to `add`."""
         offset = self._take_alike(data, sequence)
         while offset + _ENTRY <= len(data):
-            length = _LENGTH.unpack_from(data, offset)[0]
+            length = LENGTH.unpack_from(data, offset)[0]
             if length < _ENTRY:
                 break  # No entry: the walk tells what it is.
             message = data[offset : offset + length]
@@ -236,7 +223,7 @@ class ServiceReader:
 
     def _take_alike(self, data: bytes, sequence: int) -> int:
         """How many bytes the messages of one known layout have that the data begins with."""
-        shape, count = _fitting(self._remembered.service_shapes, data, sequence)
+        shape, count = fitting(self._remembered.service_shapes, data, sequence)
         if not shape:
             return 0
         data = data[: count * shape.layout.length]
@@ -248,7 +235,7 @@ class ServiceReader:
     def add(self, entry: bytes) -> None:
         """Take one entry of a datagram that has been walked through."""
         if self._unknown is not None:
-            _learn(self._remembered.service_shapes, _ServiceShape, self._unknown)
+            learn(self._remembered.service_shapes, _ServiceShape, self._unknown)
             self._unknown = None
         self.found.append(codec.decode_service(entry))
 
@@ -266,8 +253,8 @@ class _ServiceShape:
         if any(
             at > self._end for (kind, *_), (at, _) in layout.places.items() if kind not in self.STATISTICS
         ):
-            raise _Unusable
-        self._totals = _totals(layout.places, codec.S_STATS64, codec.S_STATS)
+            raise Unusable
+        self._totals = totals(layout.places, codec.S_STATS64, codec.S_STATS)
         (address, wide), (port, narrow) = (
             layout.places.get((kind,), (0, 0)) for kind in (codec.S_ADDRESS, codec.S_PORT)
         )
@@ -282,7 +269,7 @@ class _ServiceShape:
             header = known.get(said)
             if header is None:
                 header = self._header(data[begin : begin + self.layout.length], said)
-                _remember(known, said, header)
+                remember(known, said, header)
             yield header
 
     def counted(self, data: bytes) -> Iterator[Counters]:
@@ -303,7 +290,7 @@ class _ServiceShape:
         alike = self._alike.get(bytes(rest))
         if alike is None:
             alike, _ = codec.decode_service(message[_ENTRY:])
-            _remember(self._alike, bytes(rest), alike)
+            remember(self._alike, bytes(rest), alike)
             return alike
         key = ServiceKey(
             alike.key.protocol,
@@ -315,63 +302,6 @@ class _ServiceShape:
 
 _address_of, _place_of = attrgetter("address"), attrgetter("address", "port")
 _SLOTS: Final = [getattr(Backend, name).__set__ for name in Backend.__slots__]
-
-
-def _fitting(shapes: _Shapes[_Shape], data: bytes, sequence: int) -> tuple[_Shape | None, int]:
-    """The known shape of the messages that `data` begins with, and how many of them there are."""
-    for shape in shapes.get(_LENGTH.unpack_from(data)[0], ()):
-        if count := shape.layout.count(data, sequence):
-            return shape, count
-    return None, 0
-
-
-def _learn(shapes: _Shapes[_Shape], kind: type[_Shape], data: bytes) -> None:
-    """Learn the shape of the first message of a datagram that has been walked through, if it has one.
-    The same length can have several: `rr` and `wlc` differ in a header alone."""
-    message = data[: _LENGTH.unpack_from(data)[0]]
-    layout = Layout.of(message, thing=kind.THING, nests=kind.STATISTICS)
-    known: tuple[_Shape, ...] = shapes.get(len(message), ())
-    if layout and all(shape.layout.signature != layout.signature for shape in known):
-        with contextlib.suppress(_Unusable):
-            shapes[len(message)] = (kind(layout), *known)[:_MOST_SHAPES]
-
-
-def _place(places: dict[tuple[int, ...], tuple[int, int]], path: tuple[int, ...], length: int) -> int:
-    """The offset of the value that is there and so long."""
-    offset, found = places.get(path, (0, 0))
-    if found != length:
-        raise _Unusable
-    return offset
-
-
-def _totals(
-    places: dict[tuple[int, ...], tuple[int, int]], *nests: int
-) -> list[tuple[int | None, int | None]]:
-    """The words, low and high, of each counter; of the first nest that has something in it."""
-    nest = next((nest for nest in nests if places.get((nest,), (0, 0))[1]), None)
-    found: list[tuple[int | None, int | None]] = []
-    for kind in codec.COUNTERS:
-        if nest is None or (nest, kind) not in places:
-            found.append((None, None))
-            continue
-        offset, length = places[nest, kind]
-        if length not in (4, 8):
-            raise _Unusable
-        pair = offset // 4, offset // 4 + 1
-        low, high = pair if sys.byteorder == "little" else pair[::-1]
-        found.append((low, high) if length == 8 else (offset // 4, None))
-    return found
-
-
-def _rows(length: int, fields: Iterable[tuple[str, int]]) -> struct.Struct:
-    """A message's fields, each a format and an offset, and nothing of what is between them."""
-    format, at = "=", 0
-    for one, offset in fields:
-        if offset < at:
-            raise _Unusable
-        format += f"{offset - at}x{one}"
-        at = offset + struct.calcsize(f"={one}")
-    return struct.Struct(f"{format}{length - at}x")
 
 
 def _settings(row: dict[int, Any], service_family: int) -> tuple[Any, ...]:
@@ -404,9 +334,3 @@ def _check_once(lists: Sequence[Sequence[Backend]]) -> None:
         places = set(map(_place_of, chain.from_iterable(lists)))
         if len(places) < count:
             raise HalfRead("A backend was listed twice, so its service changed while it was read.")
-
-
-def _remember(kept: dict[Any, Any], key: Any, value: Any) -> None:
-    if len(kept) >= _MOST_REMEMBERED:
-        kept.clear()
-    kept[key] = value
