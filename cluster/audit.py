@@ -21,12 +21,14 @@ DIRECTOR_PREFIX = "director "
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who does something: a person with an address and a request, or a part of the system by name."""
+    """Who does something: a person with an address and a request, a program with the token of an account, or
+    a part of the system by name."""
 
     name: str
     address: str = ""
     request_id: str = ""
     user_id: int | None = None
+    token: str = ""
 
 
 PANEL = Actor("panel")
@@ -70,7 +72,8 @@ def record(
             before=before,
             after=after,
             result=result[:16],
-            reason=reason[:400],
+            # The token first: it says who it was, and a long reason is cut.
+            reason=(f"By the token {by.token}. {reason}".strip() if by.token else reason)[:400],
             previous_hash=head.hash,
         )
         entry.hash = chained_hash(entry)

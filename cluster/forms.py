@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from cluster.actions import backends, services
 from cluster.fields import AddressField, PanelForm, port_field, weight_field
 from cluster.ipvs.formats import kinds
-from cluster.models import Backend, Cluster, Role, VirtualService
+from cluster.models import Backend, Cluster, VirtualService
 
 
 class ClusterForm(PanelForm):
@@ -230,32 +230,6 @@ class EnrolForm(PanelForm):
         field = self.fields["cluster"]
         assert isinstance(field, forms.ModelChoiceField)
         field.queryset = clusters
-
-
-class RoleForm(PanelForm):
-    role = forms.ChoiceField(choices=Role.choices, initial=Role.VIEWER)
-    cluster = forms.ModelChoiceField(
-        Cluster.objects.all(),
-        required=False,
-        empty_label="All clusters",
-        help_text="Where the role counts. Clusters and people are administered from “All clusters”.",
-    )
-
-
-class PersonForm(RoleForm):
-    username = forms.RegexField(
-        r"^[A-Za-z0-9._@-]+$",
-        max_length=150,
-        label="User name",
-        error_messages={"invalid": "Use letters, digits and . _ @ - only."},
-    )
-    field_order = ["username", "role", "cluster"]
-
-
-class TokenForm(PanelForm):
-    name = forms.CharField(
-        max_length=64, label="Token name", help_text="What will use it, such as nightly-report."
-    )
 
 
 class SignInForm(AuthenticationForm):

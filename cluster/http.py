@@ -23,7 +23,14 @@ def actor(request: HttpRequest) -> Actor:
     user = getattr(request, "user", None)
     name = user.get_username() if user is not None and user.is_authenticated else "anonymous"
     user_id = user.pk if user is not None and user.is_authenticated else None
-    return Actor(name, request.META.get("REMOTE_ADDR") or "", current_request_id.get(), user_id)
+    token = getattr(request, "api_token", None)
+    return Actor(
+        name,
+        request.META.get("REMOTE_ADDR") or "",
+        current_request_id.get(),
+        user_id,
+        token=token.name if token else "",
+    )
 
 
 def poll(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:

@@ -17,13 +17,14 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from cluster import audit, live
 from cluster.ipvs.formats.document import key_to_document, to_document
 from cluster.models import Cluster, Director, Job, Revision, Run, Sweep
+from cluster.permissions import Need, may_still_order
 from cluster.wire import envelope
 from cluster.wire.messages import (
     ORDER_LIFETIME_S,
@@ -67,8 +68,10 @@ def queue(
     revision: Revision | None = None,
     module: str = "",
     probe: dict[str, Any] | None = None,
+    needs: Need = "apply",
 ) -> Job:
-    """Rows for a job and its runs, in the caller's transaction; the orders go out when it commits.
+    """Rows for a job and its runs, in the caller's transaction; the orders go out when it commits. `needs` is
+    the permission that `by` has ordered it with.
 
     An apply supersedes the runs of older applies that have not ended: the newest table says it all."""
     directors = list(directors)
@@ -79,6 +82,8 @@ def queue(
         module=module,
         probe=probe or {},
         author_name=by.name,
+        author_id=by.user_id,
+        needs=needs,
         reason=reason,
     )
     if kind == Job.Kind.APPLY:
@@ -104,9 +109,13 @@ def send_all(runs: Iterable[Run]) -> None:
 
 
 def send(run: Run) -> bool:
-    """Sign the order afresh and publish it; False where Redis is away."""
+    """Sign the order afresh and publish it; False where Redis is away. Who ordered it must still be allowed
+    to: else it is not signed, and the run ends as refused."""
     run = Run.objects.select_related("director", "job__cluster", "job__revision").get(pk=run.pk)
     if run.director is None or run.is_over:
+        return True
+    if not may_still_order(run.job):
+        _refuse(run)
         return True
     try:
         app.send_task(
@@ -123,6 +132,31 @@ def send(run: Run) -> bool:
     # A report may have come in between; it is never overwritten.
     Run.objects.filter(pk=run.pk, status=Run.Status.QUEUED).update(status=Run.Status.SENT)
     return True
+
+
+def _refuse(run: Run) -> None:
+    """End a run whose author has lost the right to it."""
+    job = run.job
+    reason = f"{job.author_name} no longer has the permission “{job.needs}” in {job.cluster}."
+    sent = "It was sent before, so the director may have carried it out: compare its table. "
+    told = {
+        "outcome": str(Outcome.REFUSED),
+        "text": f"Not signed: {reason}",
+        "remedy": (sent if run.sends else "") + "Somebody who has it can press Try again, or apply anew.",
+        "unsigned": True,
+    }
+    with transaction.atomic():
+        # The look at the right is a moment old, and a report may have come in between.
+        open_run = Run.objects.filter(pk=run.pk).exclude(status__in=Run.TERMINAL)
+        if open_run.update(status=Run.Status.REFUSED, finished_at=timezone.now(), report=told):
+            audit.record(
+                "run.unsigned",
+                f"{job.title} on {run.director_name}",
+                by=audit.PANEL,
+                cluster=job.cluster,
+                result="refused",
+                reason=reason,
+            )
 
 
 def _order(run: Run, director: Director) -> Order:
@@ -292,9 +326,10 @@ def _note_kernel(director: Director, run: Run | None, report: Report, said: Fini
 
 
 def _note_outcome(director: Director, run: Run, said: Finished) -> None:
-    """How the run stands. An unknown end that is reported again and again is one entry in the log."""
+    """How the run stands. An unknown end that is reported again and again is one entry in the log. What the
+    panel has refused to sign again may have been done from an earlier send: the director knows better."""
     over = timezone.now() if said.outcome in Run.TERMINAL else None
-    open_run = Run.objects.filter(pk=run.pk).exclude(status__in=Run.TERMINAL)
+    open_run = Run.objects.filter(~Q(status__in=Run.TERMINAL) | Q(report__unsigned=True), pk=run.pk)
     if not open_run.update(status=said.outcome, finished_at=over, report=said.told()):
         return
     if run.report.get("outcome") == said.outcome:

@@ -12,7 +12,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cluster import access, live
-from cluster.models import Director, Sweep
+from cluster.models import Cluster, Director, Sweep
+from cluster.permissions import grants_of
 
 NAVIGATION = [
     ("Overview", "layout-dashboard", "overview", "o"),
@@ -33,7 +34,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     if user is None or not user.is_authenticated or getattr(request, "htmx", False):
         return {}
     is_administrator = access.may(user, "administer")
-    entries = [*NAVIGATION, *([PEOPLE] if is_administrator else [])]
+    entries = [*NAVIGATION, *([PEOPLE] if access.may(user, "audit") else [])]
     waiting = Director.objects.waiting().count() if is_administrator else 0
     shown = {
         "nav": [_entry(request, *entry, waiting=waiting) for entry in entries],
@@ -60,8 +61,9 @@ def _entry(
 def _role_label(user: Any) -> str:
     if role := access.role_of(user):
         return role
-    bindings = user.role_bindings.select_related("cluster")
-    return ", ".join(f"{binding.role} of {binding.cluster}" for binding in bindings) or "no role"
+    given = grants_of(user).given
+    names = Cluster.objects.in_bulk([one.cluster_id for one in given if one.cluster_id])
+    return ", ".join(f"{one.role} of {names[one.cluster_id]}" for one in given if one.cluster_id) or "no role"
 
 
 def _banners(user: Any) -> list[dict[str, str]]:
@@ -82,12 +84,7 @@ def _banners(user: Any) -> list[dict[str, str]]:
         if swept is None or timezone.now() - swept.at > SWEEP_IS_LATE_AFTER:
             text = "The panel's own worker does not run. Jobs will wait until it does."
             banners.append({"level": "warning", "icon": "clock", "text": text})
-    if _only_views(user):
-        text = "You can look at everything here and change nothing: your role is viewer."
+    if access.only_reads(user):
+        text = f"Read only: you can look at things here and change nothing; your role is {_role_label(user)}."
         banners.append({"level": "info", "icon": "eye", "text": text})
     return banners
-
-
-def _only_views(user: Any) -> bool:
-    roles = {binding.role for binding in user.role_bindings.all()}
-    return roles == {"viewer"}

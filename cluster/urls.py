@@ -18,6 +18,7 @@ from cluster.views import (
     overview,
     people,
     profiles,
+    roles,
     services,
     switches,
 )
@@ -105,9 +106,18 @@ history_urls = [
 people_urls = [
     path("people/", people.person_list, name="person-list"),
     path("people/new/", people.person_new, name="person-new"),
-    path("people/<int:pk>/set-role/", people.person_set_role, name="person-set-role"),
+    path("people/<int:pk>/", people.person_detail, name="person-detail"),
+    path("people/<int:pk>/give-role/", people.person_give_role, name="person-give-role"),
     path("people/<int:pk>/set-active/", people.person_set_active, name="person-set-active"),
     path("people/<int:pk>/reset-password/", people.person_reset_password, name="person-reset-password"),
+    path("people/<int:pk>/tokens/new/", people.person_token_new, name="person-token-new"),
+    path(
+        "people/<int:pk>/tokens/<int:token_pk>/revoke/",
+        people.person_token_revoke,
+        name="person-token-revoke",
+    ),
+    path("service-accounts/new/", people.service_account_new, name="service-account-new"),
+    path("bindings/<int:pk>/take/", people.binding_take, name="binding-take"),
     path("sign-in/", account.sign_in, name="login"),
     path("sign-out/", account.sign_out, name="logout"),
     path("account/", account.account, name="account"),
@@ -115,10 +125,28 @@ people_urls = [
     path("account/tokens/<int:pk>/revoke/", account.token_revoke, name="token-revoke"),
 ]
 
+# /groups/…, /roles/…
+role_urls = [
+    path("groups/", roles.group_list, name="group-list"),
+    path("groups/new/", roles.group_new, name="group-new"),
+    path("groups/<int:pk>/", roles.group_detail, name="group-detail"),
+    path("groups/<int:pk>/remove/", roles.group_remove, name="group-remove"),
+    path("groups/<int:pk>/give-role/", roles.group_give_role, name="group-give-role"),
+    path("groups/<int:pk>/members/add/", roles.group_add_member, name="group-add-member"),
+    path(
+        "groups/<int:pk>/members/<int:user_pk>/remove/", roles.group_remove_member, name="group-remove-member"
+    ),
+    path("roles/", roles.role_list, name="role-list"),
+    path("roles/new/", roles.role_new, name="role-new"),
+    path("roles/<int:pk>/edit/", roles.role_edit, name="role-edit"),
+    path("roles/<int:pk>/remove/", roles.role_remove, name="role-remove"),
+]
+
 # /api/v1/…
 api_urls = [
     path("clusters/", api.api_clusters, name="api-clusters"),
     path("clusters/<int:pk>/live/", api.api_cluster_live, name="api-cluster-live"),
+    path("<path:rest>", api.api_nowhere, name="api-nowhere"),
 ]
 
 
@@ -133,4 +161,5 @@ urlpatterns = [
     *profile_urls,
     *history_urls,
     *people_urls,
+    *role_urls,
 ]

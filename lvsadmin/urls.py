@@ -2,4 +2,5 @@
 
 from django.urls import include, path
 
+handler500 = "cluster.views.api.server_error"
 urlpatterns = [path("", include("cluster.urls"))]

@@ -15,6 +15,7 @@ from cluster.ipvs.traffic import document as traffic_document
 from cluster.ipvs.traffic.policy import Traffic
 from cluster.ipvs.traffic.rules import traffic_problems
 from cluster.models import Cluster, Director, Job, Revision, Run
+from cluster.permissions import Need, right_of
 
 # What a revision says that has no traffic document of its own.
 _NO_TRAFFIC = traffic_document.to_document(Traffic())
@@ -57,10 +58,13 @@ def apply(cluster: Cluster, *, seen: str, reason: str, by: Actor) -> Job:
     return job
 
 
-def carry_out(cluster: Cluster, *, reason: str, by: Actor, newcomer: Director | None = None) -> Job | None:
+def carry_out(
+    cluster: Cluster, *, reason: str, by: Actor, newcomer: Director | None = None, needs: Need = "operate"
+) -> Job | None:
     """Send the drains and profiles of now to every director, with the newest revision's table and without the
     draft. Within the caller's transaction, with the cluster locked. None where there is nobody to send to, or
-    nothing was applied yet: the first apply then carries them. `newcomer` gets it in any case."""
+    nothing was applied yet: the first apply then carries them. `newcomer` gets it in any case. `needs` is the
+    permission that `by` does it with."""
     newest, directors = cluster.revisions.first(), list(cluster.directors.all())
     if newest is None:
         return None
@@ -73,7 +77,13 @@ def carry_out(cluster: Cluster, *, reason: str, by: Actor, newcomer: Director | 
     if not directors:
         return None
     return jobs.queue(
-        kind=Job.Kind.APPLY, cluster=cluster, directors=directors, by=by, reason=reason, revision=revision
+        kind=Job.Kind.APPLY,
+        cluster=cluster,
+        directors=directors,
+        by=by,
+        reason=reason,
+        revision=revision,
+        needs=needs,
     )
 
 
@@ -100,6 +110,7 @@ def apply_again(job: Job, *, by: Actor) -> Job:
         reason=f"again after job {job.pk}",
         revision=job.revision,
         module=job.module,
+        needs=right_of(job),
     )
     audit.record("job.again", again.title, by=by, cluster=job.cluster, after={"job": again.pk})
     return again

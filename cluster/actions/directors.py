@@ -39,7 +39,9 @@ def enrol_director(director: Director, cluster: Cluster, *, seen_fingerprint: st
             Problem("", f"{director} belongs to a cluster already, or announces another key now. Look again.")
         )
     director.refresh_from_db()
-    job = changes.carry_out(cluster, reason=f"{director} joined {cluster}", by=by, newcomer=director)
+    job = changes.carry_out(
+        cluster, reason=f"{director} joined {cluster}", by=by, newcomer=director, needs="administer"
+    )
     after = {"fingerprint": director.fingerprint}
     audit.record("director.enrol", director, by=by, cluster=cluster, after=after)
     return job
@@ -56,7 +58,7 @@ def release_director(director: Director, *, by: Actor) -> None:
     director.cluster = None
     jobs.cancel_open_runs(director)
     # Where the others vote, it does not any more.
-    changes.carry_out(cluster, reason=f"{director} left {cluster}", by=by)
+    changes.carry_out(cluster, reason=f"{director} left {cluster}", by=by, needs="administer")
     before = {"fingerprint": director.fingerprint}
     audit.record("director.release", director, by=by, cluster=cluster, before=before)
 
@@ -88,7 +90,12 @@ def load_module(director: Director, *, module: str, by: Actor) -> Job:
     if director.cluster is None or module not in known:
         raise Rejected(Problem("", f"{module} is not among the modules that {director} can load."))
     job = jobs.queue(
-        kind=Job.Kind.LOAD_MODULE, cluster=director.cluster, directors=[director], by=by, module=module
+        kind=Job.Kind.LOAD_MODULE,
+        cluster=director.cluster,
+        directors=[director],
+        by=by,
+        module=module,
+        needs="operate",
     )
     audit.record("director.load-module", f"{module} on {director}", by=by, cluster=director.cluster)
     return job

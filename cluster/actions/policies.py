@@ -131,6 +131,7 @@ def _queue(
         by=by,
         reason=f"{service}: {check_words(check)}"[:200],
         probe={"check": document.check_to_document(check), "targets": targets},
+        needs="operate",
     )
     audit.record("service.try-check", service, by=by, cluster=cluster, after={"check": check_words(check)})
     return job

@@ -1,6 +1,6 @@
 """Records: what operators want, what was ordered, what happened."""
 
-from cluster.models.access import ApiToken, Role, RoleBinding
+from cluster.models.access import ApiToken, CustomRole, Role, RoleBinding, ServiceAccount
 from cluster.models.audit import AuditEntry, AuditHead
 from cluster.models.inventory import Backend, Cluster, Director, VirtualService
 from cluster.models.job import Job, Run, Sweep
@@ -13,6 +13,7 @@ __all__ = [
     "AuditHead",
     "Backend",
     "Cluster",
+    "CustomRole",
     "Director",
     "Drain",
     "Job",
@@ -20,6 +21,7 @@ __all__ = [
     "Role",
     "RoleBinding",
     "Run",
+    "ServiceAccount",
     "Sweep",
     "VirtualService",
     "WeightProfile",

@@ -25,6 +25,10 @@ class Job(models.Model):
     module = models.CharField(max_length=64, blank=True)
     probe = models.JSONField(default=dict)
     author_name = models.CharField(max_length=150)
+    # Whose right is looked at again when an order is signed, and which right: a number and no foreign key,
+    # so that an account that is gone is not taken for the panel itself, which has none.
+    author_id = models.BigIntegerField(null=True)
+    needs = models.CharField(max_length=16, default="apply")
     reason = models.CharField(max_length=200, blank=True)
     created = models.DateTimeField(auto_now_add=True)
 

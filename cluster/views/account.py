@@ -12,9 +12,10 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
 from cluster import audit
-from cluster.actions import people
-from cluster.forms import OwnPasswordForm, SignInForm, TokenForm
+from cluster.actions import people, tokens
+from cluster.forms import OwnPasswordForm, SignInForm
 from cluster.http import OperatorRequest, actor, search_text
+from cluster.views.people import token_form
 
 
 @sensitive_post_parameters("password")
@@ -57,22 +58,17 @@ def account(request: OperatorRequest) -> HttpResponse:
         auth.update_session_auth_hash(request, request.user)
         messages.success(request, "Your password is changed. Other sessions of yours have ended.")
         return redirect("account")
-    context = {"form": form, "token_form": TokenForm(), "tokens": request.user.api_tokens.all()}
+    context = {"form": form, "tokens": request.user.api_tokens.select_related("cluster")}
     return render(request, "cluster/account.html", context)
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 def token_new(request: OperatorRequest) -> HttpResponse:
-    form = TokenForm(request.POST)
-    if not form.is_valid():
-        messages.error(request, "Give the token a name of at most 64 characters.")
-        return redirect("account")
-    text = people.create_token(request.user, name=form.cleaned_data["name"], by=actor(request))
-    return render(request, "cluster/token_created.html", {"token": text, "name": form.cleaned_data["name"]})
+    return token_form(request, request.user, back="account")
 
 
 @require_POST
 def token_revoke(request: OperatorRequest, pk: int) -> HttpResponse:
-    people.revoke_token(request.user, pk, by=actor(request))
+    tokens.revoke_token(request.user, pk, by=actor(request))
     messages.success(request, "The token is revoked.")
     return redirect("account")

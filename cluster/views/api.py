@@ -1,4 +1,5 @@
-"""Reading by programs: JSON behind a bearer token, with the rights of the token's user."""
+"""Reading by programs: JSON behind a bearer token, with the token's part of the rights of its owner. Whatever
+goes wrong is answered in one form: `{"error": {"code": …, "text": …, "request_id": …}}`."""
 
 from __future__ import annotations
 
@@ -8,51 +9,89 @@ from functools import wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
-from django.views.decorators.http import require_GET
+from django.views import defaults
+from django.views.decorators.csrf import csrf_exempt
 
 from cluster import access, live
-from cluster.actions.people import token_digest
+from cluster.actions.tokens import find_token, grants_by
+from cluster.http import OperatorRequest
 from cluster.models import ApiToken
 from cluster.overview import ClusterState, cluster_states
+from cluster.permissions import limit
+from lvsadmin.logs import current_request_id
 
 
 def with_token(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Sign the request in by `Authorization: Bearer TOKEN`; 401 without a good one."""
+    """Sign the request in by `Authorization: Bearer TOKEN`; 401 without a good one. From here on its user
+    has no more rights than the token, and the audit log names both. A cookie signs nobody in here."""
 
+    @csrf_exempt
     @login_not_required
-    @require_GET
     @wraps(view)
     def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method not in ("GET", "HEAD"):
+            said = problem(405, "method-not-allowed", "This address is read with GET.")
+            said["Allow"] = "GET, HEAD"
+            return said
         scheme, _, text = request.headers.get("Authorization", "").partition(" ")
-        known = ApiToken.objects.filter(digest=token_digest(text.strip()), user__is_active=True)
-        token = known.select_related("user").first() if scheme.lower() == "bearer" else None
+        token = find_token(text.strip()) if scheme.lower() == "bearer" else None
         if token is None:
-            problem = {"error": "Send a valid token: Authorization: Bearer TOKEN."}
-            return JsonResponse(problem, status=401, headers={"WWW-Authenticate": "Bearer"})
+            said = problem(
+                401,
+                "no-valid-token",
+                "Send a valid token: Authorization: Bearer TOKEN. It may have ended or been revoked.",
+            )
+            said["WWW-Authenticate"] = "Bearer"
+            return said
         if token.used_at is None or (timezone.now() - token.used_at).total_seconds() > 60:
             ApiToken.objects.filter(pk=token.pk).update(used_at=timezone.now())
+        limit(token.user, grants_by(token))
         request.user = token.user
-        return view(request, *args, **kwargs)
+        request.api_token = token  # type: ignore[attr-defined]
+        try:
+            return view(request, *args, **kwargs)
+        except Http404:
+            return problem(404, "not-found", "It does not exist, or this token does not reach it.")
+        except PermissionDenied as refusal:
+            return problem(403, "refused", str(refusal))
 
     return checked
 
 
 @with_token
-def api_clusters(request: HttpRequest) -> HttpResponse:
+def api_nowhere(request: OperatorRequest, rest: str) -> HttpResponse:
+    """Every other address below /api/v1/."""
+    raise Http404(rest)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Our own mistakes: Django's page, and for programs the one form of the API."""
+    if request.path.startswith("/api/"):
+        return problem(500, "our-fault", "This is a defect of LVS Admin. Its log has the details.")
+    return defaults.server_error(request)
+
+
+def problem(status: int, code: str, text: str) -> JsonResponse:
+    """What every failure of the API looks like."""
+    said = {"code": code, "text": text, "request_id": current_request_id.get()}
+    return JsonResponse({"error": said}, status=status)
+
+
+@with_token
+def api_clusters(request: OperatorRequest) -> HttpResponse:
     """Every visible cluster with its state."""
     states = cluster_states(access.visible_clusters(request.user))
     return JsonResponse({"clusters": [_cluster(state) for state in states]})
 
 
 @with_token
-def api_cluster_live(request: HttpRequest, pk: int) -> HttpResponse:
+def api_cluster_live(request: OperatorRequest, pk: int) -> HttpResponse:
     """The live table of one cluster, summed over the directors whose numbers are fresh; over all where none
     is."""
-    cluster = access.visible_clusters(request.user).filter(pk=pk).first()
-    if cluster is None:
-        return JsonResponse({"error": "There is no such cluster for this token."}, status=404)
+    cluster = access.get_cluster(request, pk, needs="view")
     answers = live.read(cluster.directors.all())
     services = []
     for row in live.rows(answers):

@@ -60,8 +60,8 @@ def changed_rows(entry: AuditEntry) -> list[tuple[str, Any, Any]]:
 
 
 def _visible(request: OperatorRequest) -> QuerySet[AuditEntry]:
-    """Whoever has a role everywhere sees all; others see their clusters and what they did themselves."""
-    if access.may(request.user, "view"):
+    """Whoever may audit everywhere sees all; others see their clusters and what they did themselves."""
+    if access.may(request.user, "audit"):
         return AuditEntry.objects.all()
     uuids = [str(uuid) for uuid in access.visible_clusters(request.user).values_list("uuid", flat=True)]
     return AuditEntry.objects.filter(Q(cluster_uuid__in=uuids) | Q(actor=request.user.get_username()))

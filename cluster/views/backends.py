@@ -15,7 +15,7 @@ from cluster.models import Backend
 
 @require_http_methods(["GET", "POST"])
 def backend_new(request: OperatorRequest, service_pk: int) -> HttpResponse:
-    service = access.get_service(request, service_pk, needs="operate")
+    service = access.get_service(request, service_pk, needs="edit")
     last = service.backends.last()
     initial = {"port": service.port, "forwarding": last.forwarding if last else "masquerade", "weight": 1}
     form = BackendForm(request.POST or None, initial=initial)
@@ -31,7 +31,7 @@ def backend_new(request: OperatorRequest, service_pk: int) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def backend_edit(request: OperatorRequest, pk: int) -> HttpResponse:
-    backend = access.get_backend(request, pk, needs="operate")
+    backend = access.get_backend(request, pk, needs="edit")
     form = BackendForm(request.POST or None, initial=BackendForm.initial_of(backend))
     if form.is_valid():
         seen = form.cleaned_data["version"] or 0
@@ -64,7 +64,7 @@ def backend_set_weight(request: OperatorRequest, pk: int) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def backend_remove(request: OperatorRequest, pk: int) -> HttpResponse:
-    backend = access.get_backend(request, pk, needs="operate")
+    backend = access.get_backend(request, pk, needs="edit")
     if request.method == "POST":
         try:
             backends.remove_backend(backend, by=actor(request))

@@ -67,7 +67,6 @@ def cluster_detail(request: OperatorRequest, pk: int) -> HttpResponse:
         "marks": marks(cluster, services),
         "bulk_actions": BulkForm.ACTIONS,
         "jobs": cluster.jobs.prefetch_related("runs")[:5],
-        "may_operate": access.may(request.user, "operate", cluster),
     }
     return render(request, "cluster/cluster_detail.html", context)
 
@@ -85,7 +84,6 @@ def _directors(request: OperatorRequest, cluster: Cluster) -> dict[str, Any]:
         "cluster": cluster,
         "state": state,
         "outages": outages([cluster], [part.one for part in state.directors]),
-        "may_administer": access.may(request.user, "administer", cluster),
     }
 
 
@@ -121,7 +119,7 @@ def cluster_remove(request: OperatorRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def cluster_review(request: OperatorRequest, pk: int) -> HttpResponse:
     """GET shows what would change (whoever may see the cluster); POST applies just that."""
-    cluster = access.get_cluster(request, pk, needs="view" if request.method == "GET" else "operate")
+    cluster = access.get_cluster(request, pk, needs="view" if request.method == "GET" else "apply")
     form = ApplyForm(request.POST or None)
     if form.is_valid():
         try:
@@ -134,7 +132,6 @@ def cluster_review(request: OperatorRequest, pk: int) -> HttpResponse:
         "state": cluster_state(cluster),
         "review": review(cluster),
         "form": form,
-        "may_operate": access.may(request.user, "operate", cluster),
     }
     return render(request, "cluster/cluster_review.html", context)
 

@@ -40,7 +40,7 @@ def director_table(request: OperatorRequest) -> HttpResponse:
 def _directors(request: OperatorRequest) -> dict[str, object]:
     mine = Director.objects.filter(cluster__in=access.visible_clusters(request.user))
     is_administrator = access.may(request.user, "administer")
-    waiting = Director.objects.waiting() if is_administrator else []
+    waiting = Director.objects.waiting() if access.may(request.user, "audit") else []
     states = director_states(list(mine.select_related("cluster")))
     return {"states": states, "waiting": waiting, "is_administrator": is_administrator}
 
@@ -53,8 +53,6 @@ def director_detail(request: OperatorRequest, pk: int) -> HttpResponse:
         | _settings(director)
         | {
             "runs": director.runs.select_related("job__revision", "job__cluster").order_by("-pk")[:8],
-            "may_operate": access.may(request.user, "operate", director.cluster),
-            "may_administer": access.may(request.user, "administer", director.cluster),
         }
     )
     if director.cluster:

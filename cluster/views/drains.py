@@ -37,7 +37,6 @@ def drain_list(request: OperatorRequest, pk: int) -> HttpResponse:
         "now": [state for state in states if state.status != "planned"],
         "planned": [state for state in reversed(states) if state.status == "planned"],
         "past": drain_states(cluster, past, live.Live(True)),
-        "may_operate": access.may(request.user, "operate", cluster),
     }
     return render(request, "cluster/drain_list.html", context)
 
@@ -180,6 +179,5 @@ def _context(request: OperatorRequest, drain: Drain) -> dict[str, Any]:
         "redis_is_up": answers.redis_is_up,
         "at": min((one.at for one in answers.counted if one.at), default=None),
         "stale_after": live.STALE_AFTER_S,
-        "may_operate": access.may(request.user, "operate", drain.cluster),
         "live_url": reverse("drain-live", args=[drain.pk]),
     }

@@ -26,7 +26,7 @@ from cluster.views.jobs import job_context
 @require_http_methods(["GET", "POST"])
 def service_health(request: OperatorRequest, pk: int) -> HttpResponse:
     """GET shows the policy in a form; POST saves it, tries its check, or shows what its load rule does."""
-    service = access.get_service(request, pk, needs="operate")
+    service = access.get_service(request, pk, needs="edit")
     form = _policy_form(request, service)
     context: dict[str, Any] = {"form": form, "service": service, "cluster": service.cluster}
     if not form.is_bound:
@@ -48,7 +48,7 @@ def service_health(request: OperatorRequest, pk: int) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def backend_health(request: OperatorRequest, pk: int) -> HttpResponse:
-    backend = access.get_backend(request, pk, needs="operate")
+    backend = access.get_backend(request, pk, needs="edit")
     form = _override_form(request, backend)
     context: dict[str, Any] = {"form": form, "backend": backend, "service": backend.service}
     of_service = desired.policy_value(backend.service).check
@@ -138,6 +138,7 @@ def _tried(
     request: OperatorRequest, service: VirtualService, check: Check | None, backends: list[Backend]
 ) -> dict[str, Any]:
     """The context of templates/cluster/_job_runs.html for a try of what the form says now."""
+    access.require(request, "operate", service.cluster, what=f"try a check of {service}")
     job = policies.try_check(
         service,
         check,

@@ -30,7 +30,7 @@ from cluster.review import PolicyReview, StepView, actual_table
 @require_http_methods(["GET", "POST"])
 def cluster_import(request: OperatorRequest, pk: int) -> HttpResponse:
     """Paste or upload; look; take. The text travels along, so that what was looked at is what is taken."""
-    cluster = access.get_cluster(request, pk, needs="operate")
+    cluster = access.get_cluster(request, pk, needs="edit")
     form = ImportForm(request.POST or None, request.FILES or None)
     context = {"cluster": cluster, "form": form}
     if form.is_valid():
@@ -63,7 +63,7 @@ def cluster_import(request: OperatorRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def director_adopt(request: OperatorRequest, pk: int) -> HttpResponse:
     """Take what runs on a director into its cluster's draft. Applied unchanged, it becomes the panel's."""
-    director = access.get_director(request, pk, needs="operate")
+    director = access.get_director(request, pk, needs="edit")
     cluster = director.cluster
     if cluster is None:
         return redirect("director-detail", director.pk)

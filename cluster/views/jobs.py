@@ -11,6 +11,7 @@ from cluster.actions import changes
 from cluster.actions.problems import Rejected
 from cluster.http import OperatorRequest, actor, not_modified, page_number, poll
 from cluster.models import Job, Run
+from cluster.permissions import right_of
 
 PER_PAGE = 50
 
@@ -48,7 +49,8 @@ def job_live(request: OperatorRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def job_again(request: OperatorRequest, pk: int) -> HttpResponse:
-    job = access.get_job(request, pk, needs="operate")
+    job = access.get_job(request, pk, needs="view")
+    access.require(request, right_of(job), job.cluster, what="try a job again")
     try:
         again = changes.apply_again(job, by=actor(request))
         return redirect("job-detail", again.pk)
@@ -73,13 +75,13 @@ def job_context(request: OperatorRequest, job: Job) -> dict[str, object]:
     ]
     return {
         "job": job,
+        "needs": right_of(job),
         "cluster": job.cluster,
         "runs": shown,
         "redis_is_up": answers.redis_is_up,
         "is_over": all(run.is_over for run in runs),
         "has_failed": any(run.status in ("failed", "partial", "refused", "cancelled") for run in runs),
         "stamp": "-".join(f"{run.pk}.{part['status']}" for run, part in zip(runs, shown, strict=True)),
-        "may_operate": access.may(request.user, "operate", job.cluster),
     }
 
 

@@ -18,7 +18,7 @@ def overview(request: OperatorRequest) -> HttpResponse:
     context = {
         **clusters_context(request),
         "jobs": Job.objects.filter(cluster__in=clusters).prefetch_related("runs")[:8],
-        "waiting": Director.objects.waiting() if access.may(request.user, "administer") else [],
+        "waiting": Director.objects.waiting() if access.may(request.user, "audit") else [],
     }
     return render(request, "cluster/overview.html", context)
 

@@ -1,4 +1,5 @@
-"""People and their roles; only whoever administers everything sees these pages."""
+"""People and service accounts, and what each may do. Whoever may audit everywhere reads these pages; who
+administers everything changes things there."""
 
 from django.contrib import messages
 from django.contrib.auth.models import User
@@ -7,17 +8,47 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from cluster import access
-from cluster.actions import people
+from cluster.actions import people, roles, tokens
 from cluster.actions.problems import Rejected
-from cluster.forms import PersonForm, RoleForm
 from cluster.http import OperatorRequest, actor
+from cluster.models import RoleBinding
+from cluster.people_forms import PersonForm, RoleForm, ServiceAccountForm, TokenForm
 
 
 @require_GET
 def person_list(request: OperatorRequest) -> HttpResponse:
-    access.require(request, "administer", what="people")
-    users = User.objects.order_by("username").prefetch_related("role_bindings__cluster")
-    return render(request, "cluster/person_list.html", {"people": users})
+    access.require(request, "audit", what="people")
+    users = (
+        User.objects.order_by("username")
+        .select_related("service_account")
+        .prefetch_related(
+            "role_bindings__cluster",
+            "role_bindings__custom",
+            "groups__role_bindings__cluster",
+            "groups__role_bindings__custom",
+        )
+    )
+    shown = {
+        "people": [user for user in users if not hasattr(user, "service_account")],
+        "programs": [user for user in users if hasattr(user, "service_account")],
+    }
+    return render(request, "cluster/person_list.html", shown)
+
+
+@require_GET
+def person_detail(request: OperatorRequest, pk: int) -> HttpResponse:
+    access.require(request, "audit", what="a person")
+    person = get_object_or_404(User.objects.select_related("service_account"), pk=pk)
+    context = {
+        "person": person,
+        "is_program": hasattr(person, "service_account"),
+        "bindings": person.role_bindings.select_related("cluster", "custom"),
+        "groups": person.groups.order_by("name").prefetch_related(
+            "role_bindings__cluster", "role_bindings__custom"
+        ),
+        "tokens": person.api_tokens.select_related("cluster"),
+    }
+    return render(request, "cluster/person_detail.html", context)
 
 
 @require_http_methods(["GET", "POST"])
@@ -30,24 +61,54 @@ def person_new(request: OperatorRequest) -> HttpResponse:
             return render(request, "cluster/person_password.html", {"person": user, "password": password})
         except Rejected as rejected:
             form.add_problems(rejected)
-    return render(request, "cluster/person_form.html", {"form": form})
+    return render(request, "cluster/person_form.html", {"form": form, "submit": "Add, and show the password"})
 
 
 @require_http_methods(["GET", "POST"])
-def person_set_role(request: OperatorRequest, pk: int) -> HttpResponse:
-    access.require(request, "administer", what="set a role")
-    person = get_object_or_404(User, pk=pk)
-    binding = person.role_bindings.first()
-    initial = {"role": binding.role, "cluster": binding.cluster} if binding else {}
-    form = RoleForm(request.POST or None, initial=initial)
+def service_account_new(request: OperatorRequest) -> HttpResponse:
+    access.require(request, "administer", what="new service account")
+    form = ServiceAccountForm(request.POST or None)
     if form.is_valid():
         try:
-            people.set_role(person, **form.cleaned_data, by=actor(request))
-            messages.success(request, f"{person} has a new role, from the next click on.")
-            return redirect("person-list")
+            user = tokens.add_service_account(**form.cleaned_data, by=actor(request))
+            messages.success(request, f"{user} is made. Give it a role, then a token.")
+            return redirect("person-detail", user.pk)
         except Rejected as rejected:
-            form.add_error(None, str(rejected))
-    return render(request, "cluster/person_form.html", {"form": form, "person": person})
+            form.add_problems(rejected)
+    context = {"form": form, "title": "Add service account", "submit": "Add"}
+    return render(request, "cluster/person_form.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def person_give_role(request: OperatorRequest, pk: int) -> HttpResponse:
+    access.require(request, "administer", what="give a role")
+    person = get_object_or_404(User, pk=pk)
+    form = RoleForm(request.POST or None)
+    if form.is_valid():
+        try:
+            roles.give_role(person, **form.cleaned_data, by=actor(request))
+            messages.success(request, f"{person} has the role from the next click on.")
+            return redirect("person-detail", person.pk)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    context = {"form": form, "person": person, "title": f"Role for {person}", "submit": "Give the role"}
+    return render(request, "cluster/person_form.html", context)
+
+
+@require_POST
+def binding_take(request: OperatorRequest, pk: int) -> HttpResponse:
+    """Take a role from a person or a group."""
+    access.require(request, "administer", what="take a role")
+    bindings = RoleBinding.objects.select_related("user", "group", "cluster", "custom")
+    binding = get_object_or_404(bindings, pk=pk)
+    try:
+        roles.take_role(binding, by=actor(request))
+        messages.success(request, f"Taken: {binding}. It is gone from the next click on.")
+    except Rejected as rejected:
+        messages.error(request, str(rejected))
+    if binding.group_id:
+        return redirect("group-detail", binding.group_id)
+    return redirect("person-detail", binding.user_id)
 
 
 @require_POST
@@ -59,7 +120,7 @@ def person_set_active(request: OperatorRequest, pk: int) -> HttpResponse:
         messages.success(request, f"The account {person} is {'open' if person.is_active else 'closed'}.")
     except Rejected as rejected:
         messages.error(request, str(rejected))
-    return redirect("person-list")
+    return redirect("person-detail", person.pk)
 
 
 @require_http_methods(["GET", "POST"])
@@ -68,5 +129,40 @@ def person_reset_password(request: OperatorRequest, pk: int) -> HttpResponse:
     person = get_object_or_404(User, pk=pk)
     if request.method == "GET":
         return render(request, "cluster/person_reset.html", {"person": person})
-    password = people.reset_password(person, by=actor(request))
+    try:
+        password = people.reset_password(person, by=actor(request))
+    except Rejected as rejected:
+        messages.error(request, str(rejected))
+        return redirect("person-detail", person.pk)
     return render(request, "cluster/person_password.html", {"person": person, "password": password})
+
+
+@require_http_methods(["GET", "POST"])
+def person_token_new(request: OperatorRequest, pk: int) -> HttpResponse:
+    """A token for a service account. People make their own."""
+    access.require(request, "administer", what="make a token for a service account")
+    owner = get_object_or_404(User, pk=pk, service_account__isnull=False)
+    return token_form(request, owner, back="person-detail")
+
+
+@require_POST
+def person_token_revoke(request: OperatorRequest, pk: int, token_pk: int) -> HttpResponse:
+    access.require(request, "administer", what="revoke a token")
+    owner = get_object_or_404(User, pk=pk)
+    tokens.revoke_token(owner, token_pk, by=actor(request))
+    messages.success(request, "The token is revoked.")
+    return redirect("person-detail", owner.pk)
+
+
+def token_form(request: OperatorRequest, owner: User, *, back: str) -> HttpResponse:
+    """The page that makes a token, and the one that shows it once; also for one's own account."""
+    form = TokenForm(request.POST or None, owner=owner)
+    context = {"owner": owner, "back": back, "form": form}
+    if form.is_valid():
+        try:
+            text = tokens.create_token(owner, **form.cleaned_data, by=actor(request))
+            context |= {"token": text, "name": form.cleaned_data["name"]}
+            return render(request, "cluster/token_created.html", context)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    return render(request, "cluster/token_form.html", context)

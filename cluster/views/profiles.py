@@ -44,7 +44,6 @@ def profile_list(request: OperatorRequest, cluster_pk: int) -> HttpResponse:
         "holds": holds,
         "switch_at": datetime.fromtimestamp(switch[0], UTC) if switch else None,
         "switch_to": switch[1] if switch else None,
-        "may_operate": access.may(request.user, "operate", cluster),
     }
     return render(request, "cluster/profile_list.html", context)
 
@@ -58,7 +57,6 @@ def profile_detail(request: OperatorRequest, pk: int) -> HttpResponse:
         "profile": row,
         "hours": list(map(hours_words, value.hours)),
         "runs": dry_run(row.cluster, value),
-        "may_operate": access.may(request.user, "operate", row.cluster),
     }
     return render(request, "cluster/profile_detail.html", context)
 

@@ -37,7 +37,7 @@ def service_list(request: OperatorRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def service_new(request: OperatorRequest, cluster_pk: int) -> HttpResponse:
-    cluster = access.get_cluster(request, cluster_pk, needs="operate")
+    cluster = access.get_cluster(request, cluster_pk, needs="edit")
     form = ServiceForm(request.POST or None, cluster=cluster)
     if form.is_valid():
         try:
@@ -58,7 +58,6 @@ def service_detail(request: OperatorRequest, pk: int) -> HttpResponse:
         "backends": service.backends.all(),
         **_health_context(service),
         "marks": marks(service.cluster, [service]),
-        "may_operate": access.may(request.user, "operate", service.cluster),
         **live_context(service.cluster, service=service),
     }
     return render(request, "cluster/service_detail.html", context)
@@ -76,7 +75,7 @@ def _health_context(service: VirtualService) -> dict[str, object]:
 
 @require_http_methods(["GET", "POST"])
 def service_edit(request: OperatorRequest, pk: int) -> HttpResponse:
-    service = access.get_service(request, pk, needs="operate")
+    service = access.get_service(request, pk, needs="edit")
     initial = ServiceForm.initial_of(service)
     form = ServiceForm(request.POST or None, initial=initial, cluster=service.cluster)
     if form.is_valid():
@@ -93,7 +92,7 @@ def service_edit(request: OperatorRequest, pk: int) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def service_remove(request: OperatorRequest, pk: int) -> HttpResponse:
-    service = access.get_service(request, pk, needs="operate")
+    service = access.get_service(request, pk, needs="edit")
     form = ConfirmForm(request.POST or None, expected=service.endpoint)
     if form.is_valid():
         try:

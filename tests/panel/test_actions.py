@@ -12,14 +12,27 @@ from unittest import mock
 
 import pytest
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from cluster import audit
-from cluster.actions import backends, changes, clusters, directors, people, services
+from cluster.actions import backends, changes, clusters, directors, people, roles, services, tokens
 from cluster.actions.problems import Rejected
-from cluster.models import AuditEntry, Backend, Cluster, Director, Job, Revision, Role, Run, VirtualService
+from cluster.models import (
+    AuditEntry,
+    Backend,
+    Cluster,
+    CustomRole,
+    Director,
+    Job,
+    Revision,
+    Role,
+    RoleBinding,
+    Run,
+    VirtualService,
+)
+from cluster.permissions import may
 from tests.panel.conftest import ANN, TalkingDirector, apply_draft
 
 SERVICE = services.ServiceFields("tcp", "192.168.50.20", 443)
@@ -96,17 +109,46 @@ def test_people(db: None, web: Cluster) -> None:
     )
     user, password = people.add_person(username="new", role=Role.VIEWER, cluster=None, by=ANN)
     assert user.check_password(password)
-    _writes_one_entry(
-        "person.set-role", lambda: people.set_role(user, role=Role.OPERATOR, cluster=web, by=ANN)
-    )
-    assert [str(binding) for binding in user.role_bindings.all()] == ["new: operator of web"]
+    _writes_one_entry("role.give", lambda: roles.give_role(user, role=Role.OPERATOR, cluster=web, by=ANN))
+    given = [str(binding) for binding in user.role_bindings.all()]
+    assert given == ["new: viewer of all clusters", "new: operator of web"]
+    _writes_one_entry("token.create", lambda: tokens.create_token(user, name="t", by=ANN))
+    _writes_one_entry("token.revoke", lambda: tokens.revoke_token(user, user.api_tokens.get().pk, by=ANN))
+    _writes_one_entry("role.take", lambda: roles.take_role(user.role_bindings.all()[0], by=ANN))
     _writes_one_entry("person.close", lambda: people.set_active(user, active=False, by=ANN))
     _writes_one_entry("person.reset-password", lambda: people.reset_password(user, by=ANN))
     _writes_one_entry(
         "account.set-password", lambda: people.set_own_password(user, "a long new word", by=ANN)
     )
-    _writes_one_entry("token.create", lambda: people.create_token(user, name="t", by=ANN))
-    _writes_one_entry("token.revoke", lambda: people.revoke_token(user, user.api_tokens.get().pk, by=ANN))
+
+
+def test_roles_and_groups(db: None, web: Cluster) -> None:
+    user = User.objects.create_user("new")
+    _writes_one_entry("group.add", lambda: roles.add_group("night", by=ANN))
+    group = Group.objects.get()
+    _writes_one_entry("group.add-member", lambda: roles.add_member(group, user, by=ANN))
+    _writes_one_entry(
+        "role.add",
+        lambda: roles.add_role(name="deployer", description="", permissions=["apply"], by=ANN),
+    )
+    role = CustomRole.objects.get()
+    assert role.permissions == ["view", "apply"]
+    _writes_one_entry("role.give", lambda: roles.give_role(group, role=role, cluster=web, by=ANN))
+    assert may(user, "apply", web) and not may(user, "apply")
+    _writes_one_entry(
+        "role.edit", lambda: roles.edit_role(role, description="", permissions=["approve"], by=ANN)
+    )
+    changed = User.objects.get()
+    assert may(changed, "approve", web) and not may(changed, "apply", web)
+    _writes_one_entry("group.remove-member", lambda: roles.remove_member(group, user, by=ANN))
+    assert not may(User.objects.get(), "view", web)
+    _writes_one_entry("role.remove", lambda: roles.remove_role(role, by=ANN))
+    assert not RoleBinding.objects.exists()
+    _writes_one_entry("group.remove", lambda: roles.remove_group(group, by=ANN))
+    _writes_one_entry(
+        "service-account.add",
+        lambda: tokens.add_service_account(username="bot", purpose="reports", by=ANN),
+    )
 
 
 def test_apply_makes_a_revision_a_job_and_a_run(web: Cluster, backend: Backend, director: Director) -> None:
@@ -245,7 +287,7 @@ def test_the_last_administrator_cannot_be_lost(db: None) -> None:
     with pytest.raises(Rejected, match="the last administrator"):
         people.set_active(user, active=False, by=ANN)
     with pytest.raises(Rejected, match="the last administrator"):
-        people.set_role(user, role=Role.VIEWER, cluster=None, by=ANN)
+        roles.take_role(user.role_bindings.get(), by=ANN)
     assert User.objects.get().is_active
 
 

@@ -13,13 +13,24 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from cluster import audit
-from cluster.actions import backends, changes, clusters, directors, imports, people, services
+from cluster.actions import backends, changes, clusters, directors, imports, people, roles, services
 from cluster.actions.problems import Rejected
 from cluster.audit import Actor
 from cluster.desired import draft_table
 from cluster.ipvs.formats.document import fingerprint
 from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
-from cluster.models import AuditHead, Backend, Cluster, Director, Job, Role, RoleBinding, Run, VirtualService
+from cluster.models import (
+    AuditHead,
+    Backend,
+    Cluster,
+    CustomRole,
+    Director,
+    Job,
+    Role,
+    RoleBinding,
+    Run,
+    VirtualService,
+)
 from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft
 
 OTTO = Actor("otto")
@@ -245,7 +256,7 @@ def test_two_administrators_who_remove_each_other_leave_one(way: str) -> None:
         if way == "closed":
             people.set_active(user, active=False, by=by)
         else:
-            people.set_role(user, role=Role.VIEWER, cluster=None, by=by)
+            roles.take_role(user.role_bindings.get(), by=by)
 
     with transaction.atomic():
         remove(otto, ANN)
@@ -256,15 +267,24 @@ def test_two_administrators_who_remove_each_other_leave_one(way: str) -> None:
     assert [binding.user for binding in left] == [ann]
 
 
-def test_two_roles_at_once_for_the_same_person_leave_the_later_one(web: Cluster) -> None:
-    _administrators()
+def test_the_same_role_given_twice_at_once_is_there_once(web: Cluster) -> None:
     user = User.objects.create_user("new")
     with transaction.atomic():
-        people.set_role(user, role=Role.VIEWER, cluster=web, by=ANN)
-        other = Other(lambda: people.set_role(user, role=Role.OPERATOR, cluster=web, by=OTTO))
+        roles.give_role(user, role=Role.VIEWER, cluster=web, by=ANN)
+        other = Other(lambda: roles.give_role(user, role=Role.VIEWER, cluster=web, by=OTTO))
         other.until_it_waits()
-    assert other.outcome() is None
-    assert [binding.role for binding in user.role_bindings.all()] == [Role.OPERATOR]
+    _refused(other.outcome(), "has the role viewer in web already")
+    assert user.role_bindings.count() == 1
+
+
+def test_a_role_of_ones_own_that_is_removed_meanwhile_is_not_given(web: Cluster) -> None:
+    user = User.objects.create_user("new")
+    role = CustomRole.objects.create(name="deployer", permissions=["view", "apply"])
+    with transaction.atomic():
+        roles.remove_role(role, by=ANN)
+        other = Other(lambda: roles.give_role(user, role=role, cluster=web, by=OTTO))
+        other.until_it_waits()
+    _refused(other.outcome(), "removed the role deployer meanwhile")
 
 
 SERVICE = services.ServiceFields("tcp", "192.168.50.20", 443)

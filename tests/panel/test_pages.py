@@ -208,7 +208,7 @@ def test_a_missing_panel_worker_is_said(ann: Client) -> None:
 
 def test_a_viewer_reads_that_he_only_looks(vera: Client, service: VirtualService) -> None:
     page = text_of(vera.get(reverse("service-detail", args=[service.pk])))
-    assert "your role is viewer" in page and "This needs the role operator." in page
+    assert "your role is viewer" in page and "This needs the permission “edit” in web" in page
 
 
 def test_empty_pages_say_what_comes_next(ann: Client) -> None:
@@ -272,7 +272,8 @@ def test_the_api_answers_a_token_with_what_its_user_may_see(
 ) -> None:
     tokens = {}
     for name, client in (("ann", ann), ("mallory", mallory)):
-        page = text_of(client.post(reverse("token-new"), {"name": "script"}))
+        said = {"name": "script", "permissions": ["view"], "days": 7}
+        page = text_of(client.post(reverse("token-new"), said))
         found = re.search(r"<code>([\w-]{40,})</code>", page)
         assert found
         tokens[name] = {"Authorization": f"Bearer {found[1]}"}

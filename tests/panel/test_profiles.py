@@ -266,7 +266,7 @@ def test_a_removed_profile_is_taken_from_the_directors(
 def test_nothing_there_says_what_a_profile_is(web: Cluster, otto: Client, vera: Client) -> None:
     url = reverse("profile-list", args=[web.pk])
     assert "Add a profile" in otto.get(url).content.decode()
-    assert "An operator can add one" in vera.get(url).content.decode()
+    assert "This needs the permission “operate” in web" in vera.get(url).content.decode()
 
 
 def test_hours_in_words() -> None:

@@ -16,7 +16,7 @@ from django.test import Client
 from django.urls import reverse
 
 from cluster import access, jobs, live
-from cluster.actions import backends, changes, people
+from cluster.actions import backends, changes, people, tokens
 from cluster.actions.problems import Rejected
 from cluster.models import Backend, Cluster, Director, Job, Role, RoleBinding, Run, VirtualService
 from cluster.wire.messages import Event, Frame, frame_key
@@ -44,7 +44,7 @@ def test_lists_show_no_director_of_others_and_none_that_waits(
     assert "newcomer" not in _page(otto, name), "adding directors is for administrators of everything"
 
 
-@pytest.mark.parametrize("name", ["person-set-role", "person-set-active", "person-reset-password"])
+@pytest.mark.parametrize("name", ["person-give-role", "person-set-active", "person-reset-password"])
 @pytest.mark.parametrize("who", ["otto", "vera", "mallory"])
 def test_only_administrators_of_everything_touch_people(
     name: str, who: str, request: pytest.FixtureRequest, ann: Client
@@ -65,7 +65,7 @@ def test_an_administrator_of_one_cluster_does_not_enrol(director: Director, othe
 
 def test_a_token_is_worth_nothing_in_other_hands(ann: Client, mallory: Client) -> None:
     owner = User.objects.get(username="ann")
-    text = people.create_token(owner, name="mine", by=ANN)
+    text = tokens.create_token(owner, name="mine", by=ANN)
     token = owner.api_tokens.get()
     mallory.post(reverse("token-revoke", args=[token.pk]))
     assert owner.api_tokens.exists(), "only its owner revokes it"
@@ -78,7 +78,7 @@ def test_a_token_is_worth_nothing_in_other_hands(ann: Client, mallory: Client) -
 
 def test_a_new_password_from_an_administrator_ends_the_tokens(ann: Client) -> None:
     user, _ = people.add_person(username="lost", role=Role.VIEWER, cluster=None, by=ANN)
-    people.create_token(user, name="t", by=ANN)
+    tokens.create_token(user, name="t", by=ANN)
     people.reset_password(user, by=ANN)
     assert not user.api_tokens.exists()
 

@@ -9,8 +9,9 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from cluster import audit
-from cluster.actions.people import add_person, create_token
+from cluster.actions.people import add_person
 from cluster.actions.problems import Rejected
+from cluster.actions.tokens import create_token
 from cluster.models import Role
 
 
