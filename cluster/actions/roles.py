@@ -86,7 +86,7 @@ def remove_group(group: Group, *, by: Actor) -> None:
             "members": [user.get_username() for user in group.user_set.order_by("username")],
             "roles": [str(binding) for binding in group.role_bindings.select_related("cluster", "custom")],
         }
-        group.delete()
+        Group.objects.filter(pk=group.pk).delete()
     audit.record("group.remove", group.name, by=by, before=before)
 
 
