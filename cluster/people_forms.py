@@ -91,6 +91,7 @@ class CustomRoleForm(_PermissionsForm):
 
     def __init__(self, *args: Any, role: CustomRole | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["permissions"].help_text = "Every role holds “view”, and “administer” holds “audit”."
         if role is not None:
             del self.fields["name"]
 
@@ -121,6 +122,7 @@ class TokenForm(_PermissionsForm):
         held = frozenset[str]().union(*(one.permissions for one in given))
         places = {one.cluster_id for one in given}
         permissions, cluster = self.fields["permissions"], self.fields["cluster"]
+        permissions.help_text = f"Never more than {owner} can at the time: what a role loses, this does."
         assert isinstance(permissions, forms.MultipleChoiceField)
         assert isinstance(cluster, forms.ModelChoiceField)
         permissions.choices = [

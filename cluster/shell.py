@@ -24,6 +24,7 @@ NAVIGATION = [
     ("Audit", "history", "audit-list", "a"),
 ]
 PEOPLE = ("People", "users", "person-list", "p")
+ALSO_BELOW = {"person-list": ("/people/", "/groups/", "/roles/", "/service-accounts/")}
 SWEEP_IS_LATE_AFTER = timedelta(seconds=30)
 
 
@@ -53,7 +54,7 @@ def _entry(
     request: HttpRequest, label: str, icon: str, name: str, key: str, *, waiting: int
 ) -> dict[str, Any]:
     url = reverse(name)
-    active = request.path == url if url == "/" else request.path.startswith(url)
+    active = request.path == url if url == "/" else request.path.startswith(ALSO_BELOW.get(name, url))
     count = waiting if name == "director-list" else 0
     return {"label": label, "icon": icon, "url": url, "active": active, "key": key, "count": count}
 

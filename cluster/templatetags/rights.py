@@ -21,6 +21,13 @@ def may(context: Context, needs: Need, cluster: Cluster | None = None) -> access
     return access.answer(context["request"].user, needs, cluster)
 
 
+@register.simple_block_tag
+def once(content: str) -> str:
+    """`{% once as name %}…{% endonce %}`: drawn here, shown at each `{{ name }}`; for what every row of a
+    long table repeats."""
+    return content
+
+
 @register.inclusion_tag("ui/_button.html", takes_context=True)
 def button(
     context: Context,
