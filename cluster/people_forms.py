@@ -123,6 +123,7 @@ class TokenForm(_PermissionsForm):
         places = {one.cluster_id for one in given}
         permissions, cluster = self.fields["permissions"], self.fields["cluster"]
         permissions.help_text = f"Never more than {owner} can at the time: what a role loses, this does."
+        permissions.help_text += " The API only reads so far, which needs no more than “view”."
         assert isinstance(permissions, forms.MultipleChoiceField)
         assert isinstance(cluster, forms.ModelChoiceField)
         permissions.choices = [

@@ -35,10 +35,12 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     if user is None or not user.is_authenticated or getattr(request, "htmx", False):
         return {}
     is_administrator = access.may(user, "administer")
-    entries = [*NAVIGATION, *([PEOPLE] if access.may(user, "audit") else [])]
     waiting = Director.objects.waiting().count() if is_administrator else 0
     shown = {
-        "nav": [_entry(request, *entry, waiting=waiting) for entry in entries],
+        "nav": [
+            *(_entry(request, *entry, waiting=waiting) for entry in NAVIGATION),
+            _entry(request, *PEOPLE, waiting=0) | {"why": access.answer(user, "audit").why},
+        ],
         "user_label": user.get_username(),
         "role_label": _role_label(user),
         "user_menu": [{"label": "Account", "icon": "key", "url": reverse("account")}],

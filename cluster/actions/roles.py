@@ -30,6 +30,10 @@ from cluster.permissions import (
 Holder = User | Group
 
 
+class Beyond(Rejected):
+    """Somebody tried to give, take or rule over what they do not have themselves."""
+
+
 @transaction.atomic
 def give_role(holder: Holder, *, role: AnyRole, cluster: Cluster | None, by: Actor) -> RoleBinding:
     """Bind a role to a user or a group, in one cluster or everywhere. Rejected where they have it there
@@ -175,7 +179,7 @@ def columns_of(role: AnyRole) -> dict[str, Any]:
 
 
 def judge(given: Grants, *, by: Actor, field: str = "") -> None:
-    """Nobody gives what they do not have, nor takes it, nor rules over an account that has it: Rejected. Who
+    """Nobody gives what they do not have, nor takes it, nor rules over an account that has it: Beyond. Who
     acts on the machine itself has everything."""
     held = EVERYTHING if by.user_id is None else fresh_grants(by.user_id)
     for one in given.given:
@@ -183,7 +187,7 @@ def judge(given: Grants, *, by: Actor, field: str = "") -> None:
             words = " and ".join(f"“{name}”" for name in PERMISSIONS if name in missing)
             where = "there" if one.cluster_id else "for all clusters"
             text = f"The role {one.role} holds {words}, which you do not have {where} yourself."
-            raise Rejected(Problem(field, f"{text} Somebody who has it can do this."))
+            raise Beyond(Problem(field, f"{text} Somebody who has it can do this."))
 
 
 def administrators() -> QuerySet[User]:

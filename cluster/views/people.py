@@ -1,13 +1,16 @@
 """People and service accounts, and what each may do. Whoever may audit everywhere reads these pages; who
 administers everything changes things there."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.contrib import messages
 from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from cluster import access
+from cluster import access, audit
 from cluster.actions import people, roles, tokens
 from cluster.actions.problems import Rejected
 from cluster.http import OperatorRequest, actor
@@ -57,7 +60,8 @@ def person_new(request: OperatorRequest) -> HttpResponse:
     form = PersonForm(request.POST or None)
     if form.is_valid():
         try:
-            user, password = people.add_person(**form.cleaned_data, by=actor(request))
+            with noted(request):
+                user, password = people.add_person(**form.cleaned_data, by=actor(request))
             return render(request, "cluster/person_password.html", {"person": user, "password": password})
         except Rejected as rejected:
             form.add_problems(rejected)
@@ -86,7 +90,8 @@ def person_give_role(request: OperatorRequest, pk: int) -> HttpResponse:
     form = RoleForm(request.POST or None)
     if form.is_valid():
         try:
-            roles.give_role(person, **form.cleaned_data, by=actor(request))
+            with noted(request):
+                roles.give_role(person, **form.cleaned_data, by=actor(request))
             messages.success(request, f"{person} has the role from the next click on.")
             return redirect("person-detail", person.pk)
         except Rejected as rejected:
@@ -102,7 +107,8 @@ def binding_take(request: OperatorRequest, pk: int) -> HttpResponse:
     bindings = RoleBinding.objects.select_related("user", "group", "cluster", "custom")
     binding = get_object_or_404(bindings, pk=pk)
     try:
-        roles.take_role(binding, by=actor(request))
+        with noted(request):
+            roles.take_role(binding, by=actor(request))
         messages.success(request, f"Taken: {binding}. It is gone from the next click on.")
     except Rejected as rejected:
         messages.error(request, str(rejected))
@@ -116,7 +122,8 @@ def person_set_active(request: OperatorRequest, pk: int) -> HttpResponse:
     access.require(request, "administer", what="close or reopen an account")
     person = get_object_or_404(User, pk=pk)
     try:
-        people.set_active(person, active=request.POST.get("active") == "1", by=actor(request))
+        with noted(request):
+            people.set_active(person, active=request.POST.get("active") == "1", by=actor(request))
         messages.success(request, f"The account {person} is {'open' if person.is_active else 'closed'}.")
     except Rejected as rejected:
         messages.error(request, str(rejected))
@@ -130,7 +137,8 @@ def person_reset_password(request: OperatorRequest, pk: int) -> HttpResponse:
     if request.method == "GET":
         return render(request, "cluster/person_reset.html", {"person": person})
     try:
-        password = people.reset_password(person, by=actor(request))
+        with noted(request):
+            password = people.reset_password(person, by=actor(request))
     except Rejected as rejected:
         messages.error(request, str(rejected))
         return redirect("person-detail", person.pk)
@@ -154,13 +162,26 @@ def person_token_revoke(request: OperatorRequest, pk: int, token_pk: int) -> Htt
     return redirect("person-detail", owner.pk)
 
 
+@contextmanager
+def noted(request: OperatorRequest) -> Iterator[None]:
+    """Around an action: whoever reaches for more than they have is in the log, as at every other refusal."""
+    try:
+        yield
+    except roles.Beyond as refusal:
+        what = f"{request.method} {request.path}"
+        reason = str(refusal)
+        audit.record("access.refused", what, by=actor(request), result="refused", reason=reason)
+        raise
+
+
 def token_form(request: OperatorRequest, owner: User, *, back: str) -> HttpResponse:
     """The page that makes a token, and the one that shows it once; also for one's own account."""
     form = TokenForm(request.POST or None, owner=owner)
     context = {"owner": owner, "back": back, "form": form}
     if form.is_valid():
         try:
-            text = tokens.create_token(owner, **form.cleaned_data, by=actor(request))
+            with noted(request):
+                text = tokens.create_token(owner, **form.cleaned_data, by=actor(request))
             context |= {"token": text, "name": form.cleaned_data["name"]}
             return render(request, "cluster/token_created.html", context)
         except Rejected as rejected:

@@ -13,6 +13,7 @@ from cluster.http import OperatorRequest, actor
 from cluster.models import CustomRole
 from cluster.people_forms import CustomRoleForm, GroupForm, MemberForm, RoleForm
 from cluster.permissions import BUILT_IN, PERMISSIONS, closed, permissions_of
+from cluster.views.people import noted
 
 
 @require_GET
@@ -51,7 +52,8 @@ def group_remove(request: OperatorRequest, pk: int) -> HttpResponse:
     group = get_object_or_404(Group, pk=pk)
     if request.method == "POST":
         try:
-            roles.remove_group(group, by=actor(request))
+            with noted(request):
+                roles.remove_group(group, by=actor(request))
             messages.success(request, f"The group {group} is removed.")
             return redirect("group-list")
         except Rejected as rejected:
@@ -68,7 +70,8 @@ def group_give_role(request: OperatorRequest, pk: int) -> HttpResponse:
     form = RoleForm(request.POST or None)
     if form.is_valid():
         try:
-            roles.give_role(group, **form.cleaned_data, by=actor(request))
+            with noted(request):
+                roles.give_role(group, **form.cleaned_data, by=actor(request))
             messages.success(request, f"The members of {group} have the role from their next click on.")
             return redirect("group-detail", group.pk)
         except Rejected as rejected:
@@ -85,7 +88,8 @@ def group_add_member(request: OperatorRequest, pk: int) -> HttpResponse:
     if form.is_valid():
         try:
             user = form.cleaned_data["person"]
-            roles.add_member(group, user, by=actor(request))
+            with noted(request):
+                roles.add_member(group, user, by=actor(request))
             messages.success(request, f"{user} is a member of {group} from the next click on.")
             return redirect("group-detail", group.pk)
         except Rejected as rejected:
@@ -98,7 +102,8 @@ def group_remove_member(request: OperatorRequest, pk: int, user_pk: int) -> Http
     access.require(request, "administer", what="remove a member")
     group, user = get_object_or_404(Group, pk=pk), get_object_or_404(User, pk=user_pk)
     try:
-        roles.remove_member(group, user, by=actor(request))
+        with noted(request):
+            roles.remove_member(group, user, by=actor(request))
         messages.success(request, f"{user} is no longer a member of {group}.")
     except Rejected as rejected:
         messages.error(request, str(rejected))
@@ -126,12 +131,13 @@ def role_new(request: OperatorRequest) -> HttpResponse:
     if form.is_valid():
         said = form.cleaned_data
         try:
-            role = roles.add_role(
-                name=said["name"],
-                description=said["description"],
-                permissions=said["permissions"],
-                by=actor(request),
-            )
+            with noted(request):
+                role = roles.add_role(
+                    name=said["name"],
+                    description=said["description"],
+                    permissions=said["permissions"],
+                    by=actor(request),
+                )
             messages.success(request, f"The role {role} is made. Nobody has it yet.")
             return redirect("role-list")
         except Rejected as rejected:
@@ -153,7 +159,8 @@ def role_edit(request: OperatorRequest, pk: int) -> HttpResponse:
         if form.cleaned_data["seen"] == " ".join(after) or set(after) == before:
             try:
                 description = form.cleaned_data["description"]
-                roles.edit_role(role, description=description, permissions=after, by=actor(request))
+                with noted(request):
+                    roles.edit_role(role, description=description, permissions=after, by=actor(request))
                 messages.success(request, f"The role {role} is changed, from everybody's next click on.")
                 return redirect("role-list")
             except Rejected as rejected:
@@ -175,7 +182,8 @@ def role_remove(request: OperatorRequest, pk: int) -> HttpResponse:
     role = get_object_or_404(CustomRole, pk=pk)
     if request.method == "POST":
         try:
-            roles.remove_role(role, by=actor(request))
+            with noted(request):
+                roles.remove_role(role, by=actor(request))
             messages.success(request, f"The role {role} is removed.")
         except Rejected as rejected:
             messages.error(request, str(rejected))

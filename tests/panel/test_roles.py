@@ -92,6 +92,40 @@ def test_nobody_comes_by_a_role_another_way(keeper: User) -> None:
     assert AuditEntry.objects.count() == before and may(root, "approve") and not may(friend, "approve")
 
 
+def test_reaching_for_more_than_one_has_is_written_down(keeper: User) -> None:
+    client = Client()
+    client.force_login(keeper)
+    friend = User.objects.create_user("friend")
+    url = reverse("person-give-role", args=[friend.pk])
+    page = text_of(client.post(url, {"role": "approver", "cluster": ""}))
+    assert "The role approver holds “approve”, which you do not have for all clusters yourself" in page
+    entry = AuditEntry.objects.first()
+    assert entry and (entry.actor, entry.action, entry.target) == ("keeper", "access.refused", f"POST {url}")
+    client.post(reverse("person-reset-password", args=[User.objects.get(username="root").pk]))
+    assert AuditEntry.objects.filter(action="access.refused").count() == 2
+
+
+def test_lists_of_people_and_groups_take_the_same_queries_for_few_and_many(ann: Client, web: Cluster) -> None:
+    def asked(name: str) -> int:
+        with CaptureQueriesContext(connection) as queries:
+            assert ann.get(reverse(name)).status_code == 200
+        return len(queries)
+
+    def some_more(prefix: str) -> None:
+        group = Group.objects.create(name=prefix)
+        own = CustomRole.objects.create(name=prefix, permissions=["view"])
+        RoleBinding.objects.create(group=group, custom=own, cluster=web)
+        for number in range(5):
+            group.user_set.add(user_with(f"{prefix}{number}", own, web))
+
+    some_more("a")
+    names = ("person-list", "group-list", "role-list")
+    few = [asked(name) for name in names]
+    for prefix in "bcd":
+        some_more(prefix)
+    assert [asked(name) for name in names] == few
+
+
 def test_a_role_with_administer_in_one_cluster_gives_nothing_elsewhere(web: Cluster, other: Cluster) -> None:
     local = acting(user_with("local", Role.ADMINISTRATOR, web))
     friend = User.objects.create_user("friend")
