@@ -36,6 +36,7 @@ from cluster.permissions import (
     roles_with,
 )
 
+# Views know rights by this module alone.
 __all__ = ["Need", "may"]
 
 AnyRow = TypeVar("AnyRow", bound=Model)

@@ -14,8 +14,9 @@ from cluster import access, audit
 from cluster.actions import people, roles, tokens
 from cluster.actions.problems import Rejected
 from cluster.http import OperatorRequest, actor
-from cluster.models import RoleBinding
+from cluster.models import Cluster, RoleBinding
 from cluster.people_forms import PersonForm, RoleForm, ServiceAccountForm, TokenForm
+from cluster.permissions import PERMISSIONS, grants_of_user
 
 
 @require_GET
@@ -50,6 +51,7 @@ def person_detail(request: OperatorRequest, pk: int) -> HttpResponse:
             "role_bindings__cluster", "role_bindings__custom"
         ),
         "tokens": person.api_tokens.select_related("cluster"),
+        "rights": _rights(person),
     }
     return render(request, "cluster/person_detail.html", context)
 
@@ -160,6 +162,17 @@ def person_token_revoke(request: OperatorRequest, pk: int, token_pk: int) -> Htt
     tokens.revoke_token(owner, token_pk, by=actor(request))
     messages.success(request, "The token is revoked.")
     return redirect("person-detail", owner.pk)
+
+
+def _rights(person: User) -> list[tuple[str, list[str]]]:
+    """What all roles together come to: for all clusters, and where there is more in one."""
+    grants = grants_of_user(person)
+    places = {one.cluster_id for one in grants.given if one.cluster_id}
+    rights = [("All clusters", grants.at(None))] if grants.at(None) else []
+    rights += [
+        (str(one), grants.at(one.pk)) for one in Cluster.objects.filter(pk__in=places).order_by("name")
+    ]
+    return [(place, [name for name in PERMISSIONS if name in held]) for place, held in rights]
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def test_a_viewer_sees_everything_and_can_change_nothing(
     viewer.open(furnished + "review/")
     expect(viewer.page.get_by_role("button", name=re.compile("^Apply"))).to_have_count(0)
     viewer.open(furnished + "services/new/")
-    expect(viewer.page.get_by_text("This needs the role operator")).to_be_visible()
+    expect(viewer.page.get_by_text("This needs the permission “edit”")).to_be_visible()
     context.close()
 
 

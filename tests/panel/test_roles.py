@@ -214,6 +214,8 @@ def test_roles_groups_and_members_by_their_pages(ann: Client, web: Cluster) -> N
     ann.post(reverse("group-add-member", args=[group.pk]), {"person": nick.pk})
     page = text_of(ann.get(reverse("person-detail", args=[nick.pk])))
     assert "netops" in page and "operator" in page and "approver" in page
+    assert "<dt>All clusters</dt><dd>view, approve</dd>" in page
+    assert "<dt>web</dt><dd>view, edit, operate, apply, approve</dd>" in page
     assert may(User.objects.get(pk=nick.pk), "apply", web)
     ann.post(reverse("group-remove-member", args=[group.pk, nick.pk]))
     assert not may(User.objects.get(pk=nick.pk), "apply", web)
