@@ -51,6 +51,13 @@ def may(user: User, needs: Need, cluster: Cluster | None = None) -> bool:
     return _RANK[role_of(user, cluster)] >= _NEEDED_RANK[needs]
 
 
+def writes(user: User) -> bool:
+    """Whether the user may change anything, anywhere: who needs a second factor."""
+    if not user.is_authenticated or not user.is_active:
+        return False
+    return RoleBinding.objects.filter(user_id=user.pk).exclude(role=Role.VIEWER).exists()
+
+
 def visible_clusters(user: User) -> QuerySet[Cluster]:
     """The clusters that the user has any role in: the only door to lists."""
     if not user.is_authenticated or not user.is_active:

@@ -2,6 +2,7 @@
 
 from django.urls import include, path
 
+from cluster.account_urls import account_urls
 from cluster.views import (
     account,
     api,
@@ -131,4 +132,5 @@ urlpatterns = [
     *profile_urls,
     *history_urls,
     *people_urls,
+    *account_urls,
 ]

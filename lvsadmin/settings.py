@@ -33,6 +33,10 @@ INSTALLED_APPS = [
     "django_htmx",
     "csp",
     "axes",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
     "cluster",
 ]
 MIDDLEWARE = [
@@ -48,8 +52,10 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "lvsadmin.middleware.SessionLimits",
     "lvsadmin.middleware.SignInRequired",
+    "cluster.gates.Gates",
     "django.contrib.messages.middleware.MessageMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
@@ -122,6 +128,45 @@ ADDRESS_FAILURE_LIMIT = 100
 AXES_COOLOFF_TIME = 0.25
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
+AXES_LOCKOUT_TEMPLATE = "registration/locked.html"
+
+# The second factor and the list of sessions are django-allauth's. Nobody signs up, and nothing is mailed.
+ACCOUNT_ADAPTER = "cluster.signing_in.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_SESSION_REMEMBER = True
+# What counts wrong passwords and codes is the lockout above. This is for the codes of one person, from
+# wherever they are tried: whoever tries them knows the password already.
+ACCOUNT_RATE_LIMITS = {"login_failed": "30/15m/key", "reauthenticate": "30/15m/user", "login": None}
+ACCOUNT_FORMS = {"reauthenticate": "cluster.account_forms.PasswordAgainForm"}
+MFA_ADAPTER = "cluster.signing_in.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_TOTP_ISSUER = "LVS Admin"
+MFA_TOTP_TOLERANCE = 1  # half a minute early or late; account_forms sees to it that a code counts once
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = PLAIN_HTTP
+MFA_RATE_LIMITS = {"webauthn_login": "60/m/ip"}
+MFA_FORMS = {
+    "authenticate": "cluster.account_forms.CodeForm",
+    "authenticate_webauthn": "cluster.account_forms.KeyForm",
+    "reauthenticate": "cluster.account_forms.CodeAgainForm",
+    "reauthenticate_webauthn": "cluster.account_forms.KeyAgainForm",
+    "activate_totp": "cluster.account_forms.FirstCodeForm",
+    "add_webauthn": "cluster.account_forms.NewKeyForm",
+}
+# Whether whoever may change anything must have one. Off: everybody may.
+SECOND_FACTOR_REQUIRED = env.flag("LVSADMIN_SECOND_FACTOR_REQUIRED", default=True)
+# Before what cannot be undone: signed in, or asked again, within this.
+CONFIRMED_FOR_S = 15 * 60
+# The codes that were used, and how often some were tried: seen by every process, with Redis down as well.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "cache",
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
+    }
+}
 
 SESSION_COOKIE_AGE = 12 * 3600  # after the sign-in; Django alone would count from the last save
 SESSION_IDLE_S = 30 * 60

@@ -1,7 +1,7 @@
 """Sign in, sign out, and one's own account: password and API tokens."""
 
-import time
-
+from allauth.account.internal.flows.login import record_authentication
+from allauth.account.utils import perform_login
 from django.contrib import auth, messages
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
@@ -27,10 +27,10 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         target = "/"
     form = SignInForm(request, request.POST if request.method == "POST" else None)
     if form.is_valid():
-        auth.login(request, form.get_user())
-        request.session["signed_in_at"] = int(time.time())
-        audit.record("sign-in", form.get_user(), by=actor(request))
-        return redirect(target)
+        user = form.get_user()
+        record_authentication(request, user, method="password", username=user.get_username())
+        done: HttpResponse = perform_login(request, user, email_verification="none", redirect_url=target)
+        return done
     # Once the lockout holds, further tries say nothing new, and a log must not be anybody's to fill.
     if form.is_bound and not getattr(request, "axes_locked_out", False):
         tried = search_text(request.POST.get("username"))

@@ -1,5 +1,6 @@
 """People and their roles; only whoever administers everything sees these pages."""
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import User
 from django.http import HttpResponse
@@ -17,7 +18,8 @@ from cluster.http import OperatorRequest, actor
 def person_list(request: OperatorRequest) -> HttpResponse:
     access.require(request, "administer", what="people")
     users = User.objects.order_by("username").prefetch_related("role_bindings__cluster")
-    return render(request, "cluster/person_list.html", {"people": users})
+    context = {"people": users, "second_factor_required": settings.SECOND_FACTOR_REQUIRED}
+    return render(request, "cluster/person_list.html", context)
 
 
 @require_http_methods(["GET", "POST"])
