@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, UsernameField
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, SetPasswordForm, UsernameField
 from django.db.models import QuerySet
 
 from cluster.actions import backends, services
@@ -252,6 +252,14 @@ class PersonForm(RoleForm):
     field_order = ["username", "role", "cluster"]
 
 
+class ResetForm(PanelForm):
+    forget_second_factor = forms.BooleanField(
+        label="Forget the second factor as well",
+        required=False,
+        help_text="For whoever has lost app or key, and the recovery codes too. Make sure that it is them.",
+    )
+
+
 class TokenForm(PanelForm):
     name = forms.CharField(
         max_length=64, label="Token name", help_text="What will use it, such as nightly-report."
@@ -270,6 +278,15 @@ class SignInForm(AuthenticationForm):
 
 
 class OwnPasswordForm(PasswordChangeForm):
+    """Django's, in the panel's clothes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.widget.attrs["class"] = "form-control"
+
+
+class FirstPasswordForm(SetPasswordForm):  # type: ignore[type-arg]  # generic in its stubs alone
     """Django's, in the panel's clothes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -116,7 +116,9 @@ AUTH_PASSWORD_VALIDATORS = [
         "OPTIONS": {"min_length": 12},
     },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "cluster.passwords.HardToGuess"},
 ]
+ONE_TIME_LINK_HOURS = 24
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "overview"
 # The pair of user and address stops a stranger from locking somebody else out. An address alone may be

@@ -1,4 +1,4 @@
-"""People: add, give a role, close and reopen accounts, API tokens, a new password."""
+"""People: add, give a role, close and reopen accounts, API tokens, one's own password."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from django.db import transaction
 from django.db.models import Q
 
 from cluster import audit
+from cluster.actions.one_time_links import make_link
 from cluster.actions.problems import Rejected, judged_again
+from cluster.actions.sessions import end_sessions
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
-from cluster.models import ApiToken, Cluster, Role, RoleBinding
+from cluster.models import ApiToken, Cluster, OneTimeLink, Role, RoleBinding
 
 
 @transaction.atomic
 def add_person(
     *, username: str, role: str, cluster: Cluster | None, by: Actor, password: str = ""
 ) -> tuple[User, str]:
-    """Make an account with a role. Its password, a random one unless it is given, is returned once and kept
-    nowhere. Rejected where the name is taken, or means a part of the system in the audit log."""
+    """Make an account with a role. Unless a password is given, the person sets one by a one-time link, whose
+    secret part is returned once. Rejected where the name is taken, or means a part of the system in the audit
+    log."""
     _judge_name(username)
-    password = password or secrets.token_urlsafe(15)
     with judged_again(lambda: _judge_name(username)):
-        user = User.objects.create_user(username=username, password=password)
+        user = User.objects.create_user(username=username, password=password or None)
     RoleBinding.objects.create(user=user, role=role, cluster=cluster)
+    token = "" if password else make_link(user)
     audit.record("person.add", username, by=by, cluster=cluster, after={"role": role})
-    return user, password
+    return user, token
 
 
 @transaction.atomic
@@ -52,32 +55,25 @@ def set_role(user: User, *, role: str, cluster: Cluster | None, by: Actor) -> No
 
 @transaction.atomic
 def set_active(user: User, *, active: bool, by: Actor) -> None:
-    """Close or reopen an account. A closed one is out at its next request."""
+    """Close or reopen an account. Closing ends its sessions, and a link that is still open."""
     _take_turns(user)
     if not active:
         _refuse_last_administrator(user)
     user.is_active = active
     user.save(update_fields=["is_active"])
+    if not active:
+        OneTimeLink.objects.filter(user=user).delete()
+        end_sessions(user)
     audit.record("person.reopen" if active else "person.close", user, by=by)
 
 
 @transaction.atomic
-def reset_password(user: User, *, by: Actor) -> str:
-    """Replace the password by a random one, which is returned once. Every session and API token of the user
-    ends."""
-    password = secrets.token_urlsafe(15)
-    user.set_password(password)
-    user.save(update_fields=["password"])
-    ended, _ = user.api_tokens.all().delete()
-    audit.record("person.reset-password", user, by=by, after={"tokens_revoked": ended})
-    return password
-
-
-@transaction.atomic
 def set_own_password(user: User, password: str, *, by: Actor) -> None:
-    """Change one's own password, after the form has asked for the old one."""
+    """Change one's own password, after the form has asked for the old one. Every session ends; the one that
+    asks begins anew."""
     user.set_password(password)
     user.save(update_fields=["password"])
+    end_sessions(user)
     audit.record("account.set-password", user, by=by)
 
 

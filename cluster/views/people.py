@@ -5,20 +5,24 @@ from django.contrib import messages
 from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from cluster import access
-from cluster.actions import people
+from cluster.actions import one_time_links, people
 from cluster.actions.problems import Rejected
-from cluster.forms import PersonForm, RoleForm
+from cluster.forms import PersonForm, ResetForm, RoleForm
 from cluster.http import OperatorRequest, actor
 
 
 @require_GET
 def person_list(request: OperatorRequest) -> HttpResponse:
     access.require(request, "administer", what="people")
-    users = User.objects.order_by("username").prefetch_related("role_bindings__cluster")
-    context = {"people": users, "second_factor_required": settings.SECOND_FACTOR_REQUIRED}
+    users = User.objects.order_by("username").select_related("one_time_link")
+    users = users.prefetch_related("role_bindings__cluster")
+    context = {"people": users, "now": timezone.now()}
+    context["second_factor_required"] = settings.SECOND_FACTOR_REQUIRED
     return render(request, "cluster/person_list.html", context)
 
 
@@ -28,8 +32,8 @@ def person_new(request: OperatorRequest) -> HttpResponse:
     form = PersonForm(request.POST or None)
     if form.is_valid():
         try:
-            user, password = people.add_person(**form.cleaned_data, by=actor(request))
-            return render(request, "cluster/person_password.html", {"person": user, "password": password})
+            user, token = people.add_person(**form.cleaned_data, by=actor(request))
+            return _show_link(request, user, token)
         except Rejected as rejected:
             form.add_problems(rejected)
     return render(request, "cluster/person_form.html", {"form": form})
@@ -68,7 +72,14 @@ def person_set_active(request: OperatorRequest, pk: int) -> HttpResponse:
 def person_reset_password(request: OperatorRequest, pk: int) -> HttpResponse:
     access.require(request, "administer", what="reset a password")
     person = get_object_or_404(User, pk=pk)
-    if request.method == "GET":
-        return render(request, "cluster/person_reset.html", {"person": person})
-    password = people.reset_password(person, by=actor(request))
-    return render(request, "cluster/person_password.html", {"person": person, "password": password})
+    form = ResetForm(request.POST if request.method == "POST" else None)
+    if not form.is_valid():
+        return render(request, "cluster/person_reset.html", {"person": person, "form": form})
+    token = one_time_links.reset_password(person, by=actor(request), **form.cleaned_data)
+    return _show_link(request, person, token)
+
+
+def _show_link(request: OperatorRequest, person: User, token: str) -> HttpResponse:
+    """Once: the panel keeps a digest alone."""
+    url = request.build_absolute_uri(reverse("one-time-link", args=[token]))
+    return render(request, "cluster/person_link.html", {"person": person, "url": url})

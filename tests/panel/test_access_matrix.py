@@ -80,6 +80,9 @@ MATRIX = {
     "token-new": ("post", [], "all"),
     "token-revoke": ("post", ["token"], "all"),
     "logout": ("post", [], "all"),
+    "sessions": ("get", [], "all"),
+    "sessions-end-others": ("post", [], "all"),
+    "session-end": ("post", ["token"], "all"),
     "account_reauthenticate": ("get", [], "all"),
     "mfa_reauthenticate": ("get", [], "all"),
     "mfa_reauthenticate_webauthn": ("get", [], "all"),
@@ -92,7 +95,7 @@ MATRIX = {
     "mfa_view_recovery_codes": ("get", [], "all"),
     "mfa_generate_recovery_codes": ("get", [], "all"),
 }
-PUBLIC = {"login", "healthz", "account_login", "mfa_authenticate", "mfa_login_webauthn"}
+PUBLIC = {"login", "healthz", "account_login", "one-time-link", "mfa_authenticate", "mfa_login_webauthn"}
 # One's own, which these people do not have.
 NOT_THERE = {"mfa_deactivate_totp", "mfa_remove_webauthn", "mfa_view_recovery_codes"}
 WITH_TOKEN = {"api-clusters", "api-cluster-live"}

@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from cluster import audit
-from cluster.actions import backends, changes, clusters, directors, people, services
+from cluster.actions import backends, changes, clusters, directors, one_time_links, people, services
 from cluster.actions.problems import Rejected
 from cluster.models import AuditEntry, Backend, Cluster, Director, Job, Revision, Role, Run, VirtualService
 from tests.panel.conftest import ANN, TalkingDirector, apply_draft
@@ -94,14 +94,14 @@ def test_people(db: None, web: Cluster) -> None:
         "person.add",
         lambda: people.add_person(username="root1", role=Role.ADMINISTRATOR, cluster=None, by=ANN),
     )
-    user, password = people.add_person(username="new", role=Role.VIEWER, cluster=None, by=ANN)
-    assert user.check_password(password)
+    user, token = people.add_person(username="new", role=Role.VIEWER, cluster=None, by=ANN)
+    assert token and not user.has_usable_password()
     _writes_one_entry(
         "person.set-role", lambda: people.set_role(user, role=Role.OPERATOR, cluster=web, by=ANN)
     )
     assert [str(binding) for binding in user.role_bindings.all()] == ["new: operator of web"]
     _writes_one_entry("person.close", lambda: people.set_active(user, active=False, by=ANN))
-    _writes_one_entry("person.reset-password", lambda: people.reset_password(user, by=ANN))
+    _writes_one_entry("person.reset-password", lambda: one_time_links.reset_password(user, by=ANN))
     _writes_one_entry(
         "account.set-password", lambda: people.set_own_password(user, "a long new word", by=ANN)
     )
