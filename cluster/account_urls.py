@@ -1,5 +1,6 @@
 """Signing in beyond the password. django-allauth looks its pages up by these names."""
 
+from allauth.socialaccount.providers.openid_connect import views as openid_connect
 from django.urls import path
 
 from cluster.views import account, second_factor
@@ -8,6 +9,8 @@ account_urls = [
     path("sign-in/", account.sign_in, name="account_login"),
     path("sign-in/code/", second_factor.authenticate, name="mfa_authenticate"),
     path("sign-in/key/", second_factor.sign_in_by_key, name="mfa_login_webauthn"),
+    path("sign-in/with/<str:provider_id>/", account.provider_begin, name="openid_connect_login"),
+    path("sign-in/with/<str:provider_id>/back/", openid_connect.callback, name="openid_connect_callback"),
     path("welcome/<str:token>/", account.one_time_link, name="one-time-link"),
     path("account/sessions/", account.sessions, name="sessions"),
     path("account/sessions/end-others/", account.sessions_end_others, name="sessions-end-others"),

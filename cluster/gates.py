@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 from allauth.account.adapter import get_adapter
 from allauth.account.authentication import get_authentication_records
@@ -74,9 +75,7 @@ class Gates:
                 return _whole_page(request, reverse("login"))
             return _whole_page(request, reverse("mfa_index"))
         if name in CONFIRM_FIRST and not is_confirmed(request):
-            methods = get_adapter().get_reauthentication_methods(request.user)
-            asked: HttpResponse = suspend_request(request, methods[0]["url"] if methods else reverse("login"))
-            return asked
+            return _ask_again(request)
         return None
 
 
@@ -92,6 +91,17 @@ def is_confirmed(request: HttpRequest) -> bool:
     shown: list[float] = [record["at"] for record in get_authentication_records(request, request.user)]
     latest = max([float(request.session.get("signed_in_at", 0)), *shown])
     return bool(time.time() - latest < settings.CONFIRMED_FOR_S)
+
+
+def _ask_again(request: HttpRequest) -> HttpResponse:
+    """By what the person has here, else by the provider that they come from."""
+    if methods := get_adapter().get_reauthentication_methods(request.user):
+        asked: HttpResponse = suspend_request(request, methods[0]["url"])
+        return asked
+    # The provider's answer begins a new session, which knows nothing of a form that was sent.
+    back = request.get_full_path() if request.method == "GET" else "/"
+    query = {"next": back, "auth_params": "prompt=login"}
+    return redirect(f"{reverse('openid_connect_login', args=['oidc'])}?{urlencode(query)}")
 
 
 def _whole_page(request: HttpRequest, url: str) -> HttpResponse:

@@ -10,6 +10,7 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.authentication import get_authentication_records
 from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
@@ -49,7 +50,9 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # django-all
         super().login(request, user)
         used = _methods(request, user)
         request.session["signed_in_at"] = int(time.time())
-        request.session[gates.SECOND_FACTOR] = any(method in KINDS.values() for method in used)
+        by_provider = settings.OIDC_IS_SECOND_FACTOR and settings.OIDC_NAME in used
+        is_second = by_provider or any(method in KINDS.values() for method in used)
+        request.session[gates.SECOND_FACTOR] = is_second
         audit.record("sign-in", user, by=actor(request), after={"with": used})
 
     def respond_user_inactive(self, request: HttpRequest, user: User) -> HttpResponse:
@@ -91,5 +94,6 @@ def _methods(request: HttpRequest, user: User) -> list[str]:
     found = []
     for record in get_authentication_records(request, user):
         kind = KINDS.get(str(record.get("type", "")).partition("_")[0])
-        found.append(kind or str(record.get("provider") or record["method"]))
+        by_provider = record["method"] == "socialaccount"
+        found.append(kind or (settings.OIDC_NAME if by_provider else str(record["method"])))
     return found

@@ -37,6 +37,8 @@ INSTALLED_APPS = [
     "allauth.account",
     "allauth.mfa",
     "allauth.usersessions",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "cluster",
 ]
 MIDDLEWARE = [
@@ -157,6 +159,30 @@ MFA_FORMS = {
     "activate_totp": "cluster.account_forms.FirstCodeForm",
     "add_webauthn": "cluster.account_forms.NewKeyForm",
 }
+# Single sign-on, where LVSADMIN_OIDC_URL names an OpenID provider. Its groups let people in: `theirs=ours`.
+OIDC_URL = env.text("LVSADMIN_OIDC_URL")
+OIDC_NAME = env.text("LVSADMIN_OIDC_NAME", "single sign-on")
+OIDC_GROUPS_CLAIM = env.text("LVSADMIN_OIDC_GROUPS_CLAIM", "groups")
+OIDC_GROUPS = env.pairs("LVSADMIN_OIDC_GROUPS")
+# Whether its sign-in counts as two factors. It is the provider's to ask for them.
+OIDC_IS_SECOND_FACTOR = env.flag("LVSADMIN_OIDC_IS_SECOND_FACTOR", default=True)
+OIDC_APP = {
+    "provider_id": "oidc",
+    "name": OIDC_NAME,
+    "client_id": env.text("LVSADMIN_OIDC_CLIENT_ID"),
+    "secret": env.text("LVSADMIN_OIDC_CLIENT_SECRET"),
+    "settings": {
+        "server_url": OIDC_URL,
+        "oauth_pkce_enabled": True,
+        "scope": env.words("LVSADMIN_OIDC_SCOPES", "openid,profile,email"),
+    },
+}
+SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"APPS": [OIDC_APP] if OIDC_URL else []}}
+SOCIALACCOUNT_ADAPTER = "cluster.single_sign_on.SingleSignOnAdapter"
+SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
+SOCIALACCOUNT_LOGIN_ON_GET = True  # a link; form-action of the policy below would stop a form on its way out
+SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
+
 # Whether whoever may change anything must have one. Off: everybody may.
 SECOND_FACTOR_REQUIRED = env.flag("LVSADMIN_SECOND_FACTOR_REQUIRED", default=True)
 # Before what cannot be undone: signed in, or asked again, within this.

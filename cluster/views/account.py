@@ -2,6 +2,8 @@
 
 from allauth.account.internal.flows.login import record_authentication
 from allauth.account.utils import perform_login
+from allauth.socialaccount.models import SocialAccount
+from allauth.socialaccount.providers.openid_connect import views as openid_connect
 from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.contrib import auth, messages
@@ -12,6 +14,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from requests import RequestException
 
 from cluster import audit
 from cluster.actions import one_time_links, people
@@ -42,7 +45,26 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         reason = " ".join(str(error) for errors in form.errors.values() for error in errors)
         audit.record("sign-in.refused", tried, by=actor(request), result="refused", reason=reason)
     status = 200 if not form.is_bound else 422
-    return render(request, "registration/login.html", {"form": form, "next": target}, status=status)
+    context = {"form": form, "next": target, "oidc_name": settings.OIDC_URL and settings.OIDC_NAME}
+    return render(request, "registration/login.html", context, status=status)
+
+
+@login_not_required
+@require_GET
+def provider_begin(request: HttpRequest, provider_id: str) -> HttpResponse:
+    """Off to the OpenID provider, or a sentence where it is not there."""
+    # Another site must not tie somebody's account here to one of its own there.
+    is_ours = request.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
+    if request.GET.get("process") == "connect" and not is_ours:
+        return redirect("account")
+    try:
+        away: HttpResponse = openid_connect.login(request, provider_id)
+        return away
+    except RequestException as problem:
+        reason = f"{settings.OIDC_NAME} does not answer. Try again, or use a password."
+        audit.record("sign-in.refused", "", by=actor(request), result="refused", reason=f"{reason} {problem}")
+        messages.error(request, reason)
+        return redirect("account" if request.user.is_authenticated else "login")
 
 
 @require_POST
@@ -118,6 +140,9 @@ def account(request: OperatorRequest) -> HttpResponse:
         messages.success(request, f"{said} Other sessions of yours have ended.")
         return redirect("account")
     context = {"form": form, "token_form": TokenForm(), "tokens": request.user.api_tokens.all()}
+    if settings.OIDC_URL:
+        tied = SocialAccount.objects.filter(user=request.user).exists()
+        context |= {"oidc_name": settings.OIDC_NAME, "is_tied": tied}
     return render(request, "cluster/account.html", context)
 
 

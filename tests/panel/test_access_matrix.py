@@ -95,7 +95,8 @@ MATRIX = {
     "mfa_view_recovery_codes": ("get", [], "all"),
     "mfa_generate_recovery_codes": ("get", [], "all"),
 }
-PUBLIC = {"login", "healthz", "account_login", "one-time-link", "mfa_authenticate", "mfa_login_webauthn"}
+PUBLIC = {"openid_connect_login", "openid_connect_callback"}
+PUBLIC |= {"login", "healthz", "account_login", "one-time-link", "mfa_authenticate", "mfa_login_webauthn"}
 # One's own, which these people do not have.
 NOT_THERE = {"mfa_deactivate_totp", "mfa_remove_webauthn", "mfa_view_recovery_codes"}
 WITH_TOKEN = {"api-clusters", "api-cluster-live"}
