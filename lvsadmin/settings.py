@@ -144,6 +144,8 @@ ACCOUNT_SESSION_REMEMBER = True
 # wherever they are tried: whoever tries them knows the password already.
 ACCOUNT_RATE_LIMITS = {"login_failed": "30/15m/key", "reauthenticate": "30/15m/user", "login": None}
 ACCOUNT_FORMS = {"reauthenticate": "cluster.account_forms.PasswordAgainForm"}
+# What the secrets of apps and recovery codes are encrypted with in the database.
+SECOND_FACTOR_KEY = env.secret("LVSADMIN_SECOND_FACTOR_KEY", generated_at=DATA_DIR / "second-factor.key")
 MFA_ADAPTER = "cluster.signing_in.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_TOTP_ISSUER = "LVS Admin"

@@ -159,6 +159,16 @@ def test_a_closed_account_does_not_get_past_the_second_step(uma: User, client: C
     assert client.get("/").status_code == 302
 
 
+def test_secrets_are_encrypted_at_rest_and_another_key_fits_nothing(
+    uma: User, client: Client, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert SECRET not in str(list(Authenticator.objects.values()))
+    settings.SECOND_FACTOR_KEY = "another"
+    give_password(client)
+    assert give_code(client, code_of(SECRET)).status_code == 422
+    assert "another key" in caplog.text
+
+
 # Who has to enrol.
 
 
