@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from django.core.exceptions import ImproperlyConfigured
+
 from lvsadmin import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -163,6 +165,10 @@ MFA_FORMS = {
 }
 # Single sign-on, where LVSADMIN_OIDC_URL names an OpenID provider. Its groups let people in: `theirs=ours`.
 OIDC_URL = env.text("LVSADMIN_OIDC_URL")
+if OIDC_URL and not OIDC_URL.startswith("https://") and not PLAIN_HTTP:
+    raise ImproperlyConfigured(
+        "LVSADMIN_OIDC_URL must begin with https://: TLS is how the provider is known."
+    )
 OIDC_NAME = env.text("LVSADMIN_OIDC_NAME", "single sign-on")
 OIDC_GROUPS_CLAIM = env.text("LVSADMIN_OIDC_GROUPS_CLAIM", "groups")
 OIDC_GROUPS = env.pairs("LVSADMIN_OIDC_GROUPS")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -216,3 +218,13 @@ def test_the_map_of_groups_is_read_from_the_environment(monkeypatch: pytest.Monk
         env.pairs("GROUPS")
     monkeypatch.setenv("GROUPS", "lvs-ops=operators, lvs-admins = administrators")
     assert env.pairs("GROUPS") == [("lvs-ops", "operators"), ("lvs-admins", "administrators")]
+
+
+def test_a_provider_without_tls_keeps_the_panel_from_starting(tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LVSADMIN_")}
+    more = {"LVSADMIN_OIDC_URL": "http://id.example.net", "LVSADMIN_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", "import lvsadmin.settings"]
+    done = subprocess.run(command, env=kept | more, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and "must begin with https://" in done.stderr
+    more["LVSADMIN_OIDC_URL"] = "https://id.example.net"
+    assert subprocess.run(command, env=kept | more, timeout=60).returncode == 0
