@@ -15,12 +15,14 @@ from allauth.account.authentication import get_authentication_records
 from allauth.core import context
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from cryptography.fernet import Fernet, InvalidToken
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 
 from cluster import audit, gates
 from cluster.http import actor
@@ -76,6 +78,14 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # django-all
                 "account.confirm", credentials["username"], by=actor(request), result="refused", reason=reason
             )
 
+    def get_reauthentication_methods(self, user: User) -> list[dict[str, Any]]:
+        """Whose password is a directory's is asked for it as well."""
+        methods: list[dict[str, Any]] = super().get_reauthentication_methods(user)
+        if user.is_authenticated and not user.has_usable_password() and _has_password_elsewhere(user):
+            url = reverse("account_reauthenticate")
+            methods.insert(0, {"id": "reauthenticate", "description": "Use your password", "url": url})
+        return methods
+
     def is_reauthentication_required(self, *, app: str, **more: Any) -> bool:
         return not gates.is_confirmed(context.request)
 
@@ -115,6 +125,10 @@ class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]
 def _cipher() -> Fernet:
     digest = hashlib.sha256(settings.SECOND_FACTOR_KEY.encode()).digest()
     return Fernet(base64.urlsafe_b64encode(digest))
+
+
+def _has_password_elsewhere(user: User) -> bool:
+    return bool(settings.LDAP_URL) and SocialAccount.objects.filter(user=user, provider="ldap").exists()
 
 
 def _methods(request: HttpRequest, user: User) -> list[str]:

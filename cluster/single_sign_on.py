@@ -10,14 +10,14 @@ from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialLogin
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import HttpRequest
 from django.shortcuts import redirect
 from django.urls import reverse
 
 from cluster import audit
-from cluster.audit import Actor
+from cluster.actions.groups import mapped, put_into, set_groups
 from cluster.http import actor
 
 
@@ -31,7 +31,7 @@ class SingleSignOnAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  #
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
         sociallogin.email_addresses = []  # nothing is mailed, and no address says who somebody is
         name = sociallogin.user.get_username() or str(sociallogin.account.uid)
-        groups = mapped_groups(claims(sociallogin))
+        groups = _groups(sociallogin)
         if not groups:
             reason = (
                 f"{settings.OIDC_NAME} knows you as {name}, and none of your groups there opens this panel."
@@ -39,7 +39,13 @@ class SingleSignOnAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  #
             )
             _refuse(request, name, reason)
         if sociallogin.is_existing:
-            set_groups(sociallogin.user, groups, by=actor(request))
+            set_groups(
+                sociallogin.user,
+                groups,
+                groups=settings.OIDC_GROUPS,
+                said_by=settings.OIDC_NAME,
+                by=actor(request),
+            )
         elif sociallogin.state.get("process") != "connect":
             self._judge_name(request, name)
 
@@ -60,8 +66,9 @@ class SingleSignOnAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  #
         with transaction.atomic():
             sociallogin.user.username = sociallogin.user.get_username() or str(sociallogin.account.uid)
             user: User = super().save_user(request, sociallogin, form)
-            names = _put_into(user, mapped_groups(claims(sociallogin)))
-            after = {"groups": names, "by": settings.OIDC_NAME}
+            names = _groups(sociallogin)
+            put_into(user, names)
+            after = {"groups": sorted(names), "by": settings.OIDC_NAME}
             audit.record("person.add", user, by=by, after=after, reason="first sign-in")
         return user
 
@@ -83,32 +90,9 @@ def claims(sociallogin: SocialLogin) -> dict[str, Any]:
     return {**said.get("id_token", {}), **said.get("userinfo", {})}
 
 
-def mapped_groups(said: dict[str, Any]) -> set[str]:
-    """The groups here that the claimed ones stand for."""
-    claimed = said.get(settings.OIDC_GROUPS_CLAIM) or []
-    claimed = [claimed] if isinstance(claimed, str) else claimed
-    return {ours for theirs, ours in settings.OIDC_GROUPS if theirs in claimed}
-
-
-@transaction.atomic
-def set_groups(user: User, names: set[str], *, by: Actor) -> None:
-    """Put the person into exactly these of the mapped groups. Groups that no claim is mapped to stay."""
-    managed = {ours for _, ours in settings.OIDC_GROUPS}
-    before = sorted(user.groups.filter(name__in=managed).values_list("name", flat=True))
-    if before == sorted(names):
-        return
-    user.groups.remove(*user.groups.filter(name__in=managed - names))
-    after = _put_into(user, names)
-    reason = f"said by {settings.OIDC_NAME}"
-    audit.record(
-        "person.set-groups", user, by=by, before={"groups": before}, after={"groups": after}, reason=reason
-    )
-
-
-def _put_into(user: User, names: set[str]) -> list[str]:
-    for name in sorted(names):
-        user.groups.add(Group.objects.get_or_create(name=name)[0])
-    return sorted(names)
+def _groups(sociallogin: SocialLogin) -> set[str]:
+    claimed = claims(sociallogin).get(settings.OIDC_GROUPS_CLAIM) or []
+    return mapped([claimed] if isinstance(claimed, str) else claimed, settings.OIDC_GROUPS)
 
 
 def _refuse(request: HttpRequest, name: str, reason: str) -> NoReturn:

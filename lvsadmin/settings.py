@@ -191,6 +191,16 @@ SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
 SOCIALACCOUNT_LOGIN_ON_GET = True  # a link; form-action of the policy below would stop a form on its way out
 SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
 
+# An LDAP directory for passwords, asked after the panel's own.
+LDAP_URL = env.text("LVSADMIN_LDAP_URL")
+LDAP_NAME = env.text("LVSADMIN_LDAP_NAME", "the LDAP directory")
+LDAP_GROUPS = env.pairs("LVSADMIN_LDAP_GROUPS")
+if LDAP_URL:
+    from lvsadmin import ldap_directory
+
+    AUTHENTICATION_BACKENDS.append("cluster.ldap_sign_in.Directory")
+    globals().update(ldap_directory.settings(LDAP_URL, may_be_plain=PLAIN_HTTP))
+
 # Whether whoever may change anything must have one. Off: everybody may.
 SECOND_FACTOR_REQUIRED = env.flag("LVSADMIN_SECOND_FACTOR_REQUIRED", default=True)
 # Before what cannot be undone: signed in, or asked again, within this.
