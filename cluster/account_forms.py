@@ -17,6 +17,7 @@ from allauth.mfa.totp.forms import ActivateTOTPForm
 from allauth.mfa.webauthn.forms import (
     AddWebAuthnForm,
     AuthenticateWebAuthnForm,
+    LoginWebAuthnForm,
     ReauthenticateWebAuthnForm,
 )
 from axes.handlers.proxy import AxesProxyHandler
@@ -48,11 +49,11 @@ def accept_once(user: User, code: str) -> None:
         raise forms.ValidationError("This code was used before. Wait for the next one.")
 
 
-def guarded(user: User, judge: Callable[[], Any], *, action: str) -> Any:
+def guarded(user: User | str, judge: Callable[[], Any], *, action: str) -> Any:
     """What `judge` returns, unless the lockout holds; what it refuses counts as a wrong password does, and is
     written down."""
     request = context.request
-    credentials = {"username": user.get_username()}
+    credentials = {"username": str(user)}
     if not AxesProxyHandler.is_allowed(request, credentials):
         request.axes_locked_out = True
         raise forms.ValidationError("Too many wrong codes. Try again later.")
@@ -101,6 +102,13 @@ class KeyForm(AuthenticateWebAuthnForm):  # type: ignore[misc]
         return guarded(self.user, super().clean_credential, action=self.action)
 
 
+class PasskeyForm(LoginWebAuthnForm):  # type: ignore[misc]
+    """A key alone. Whose it is comes out only where it is right."""
+
+    def clean_credential(self) -> Authenticator:
+        return guarded("", super().clean_credential, action="sign-in.refused")
+
+
 class KeyAgainForm(KeyForm, ReauthenticateWebAuthnForm):  # type: ignore[misc]
     """A key once more."""
 
@@ -140,3 +148,9 @@ class NewKeyForm(PanelForm, AddWebAuthnForm):  # type: ignore[misc]
         help_text="The key then asks for its PIN or a finger each time.",
     )
     field_order = ["name", "passwordless", "credential"]
+
+    def clean(self) -> dict[str, Any]:
+        try:
+            return super().clean() or {}
+        except ValueError:
+            raise forms.ValidationError("That was no answer of a key. Try again.") from None

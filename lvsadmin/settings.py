@@ -158,6 +158,7 @@ MFA_RATE_LIMITS = {"webauthn_login": "60/m/ip"}
 MFA_FORMS = {
     "authenticate": "cluster.account_forms.CodeForm",
     "authenticate_webauthn": "cluster.account_forms.KeyForm",
+    "login_webauthn": "cluster.account_forms.PasskeyForm",
     "reauthenticate": "cluster.account_forms.CodeAgainForm",
     "reauthenticate_webauthn": "cluster.account_forms.KeyAgainForm",
     "activate_totp": "cluster.account_forms.FirstCodeForm",

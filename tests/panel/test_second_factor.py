@@ -169,6 +169,35 @@ def test_secrets_are_encrypted_at_rest_and_another_key_fits_nothing(
     assert "another key" in caplog.text
 
 
+EMPTY = ["", "{", "{}", "[]", "null"]
+GARBAGE = ["1", '"x"', '{"id": 1, "rawId": [], "response": 7}', '{"response": null}']
+GARBAGE += ['{"response": {"userHandle": "AAAA"}}', '{"response": {"userHandle": null}}']
+
+
+@pytest.mark.parametrize("answer", EMPTY + GARBAGE)
+def test_an_answer_that_no_key_gave_opens_nothing_and_breaks_nothing(
+    uma: User, ann: Client, client: Client, answer: str
+) -> None:
+    url = reverse("mfa_login_webauthn")
+    client.get(url, headers={"Accept": "application/json"})
+    assert client.post(url, {"credential": answer})["Location"] == reverse("account_login")
+    assert client.get("/").status_code == 302
+    entry = AuditEntry.objects.first()
+    assert answer in EMPTY or (entry and (entry.action, entry.result) == ("sign-in.refused", "refused"))
+    give_password(client)
+    client.get(reverse("mfa_authenticate"))
+    assert client.post(reverse("mfa_authenticate"), {"credential": answer}).status_code == 422
+    ann.get(reverse("mfa_add_webauthn"))
+    page = ann.post(reverse("mfa_add_webauthn"), {"name": "x", "credential": answer})
+    assert page.status_code == 422 and not Authenticator.objects.filter(type="webauthn").exists()
+
+
+def test_odd_answers_are_stopped_like_wrong_passwords(client: Client, db: None) -> None:
+    url = reverse("mfa_login_webauthn")
+    statuses = [client.post(url, {"credential": GARBAGE[-1]}).status_code for _ in range(12)]
+    assert statuses == [302] * 9 + [429] * 3 and AuditEntry.objects.count() <= 10
+
+
 # Who has to enrol.
 
 
