@@ -3,7 +3,7 @@
 from allauth.socialaccount.providers.openid_connect import views as openid_connect
 from django.urls import path
 
-from cluster.views import account, second_factor
+from cluster.views import account, people, second_factor
 
 account_urls = [
     path("sign-in/", account.sign_in, name="account_login"),
@@ -12,6 +12,7 @@ account_urls = [
     path("sign-in/with/<str:provider_id>/", account.provider_begin, name="openid_connect_login"),
     path("sign-in/with/<str:provider_id>/back/", openid_connect.callback, name="openid_connect_callback"),
     path("welcome/<str:token>/", account.one_time_link, name="one-time-link"),
+    path("people/<int:pk>/end-sessions/", people.person_end_sessions, name="person-end-sessions"),
     path("account/sessions/", account.sessions, name="sessions"),
     path("account/sessions/end-others/", account.sessions_end_others, name="sessions-end-others"),
     path("account/sessions/<int:pk>/end/", account.session_end, name="session-end"),

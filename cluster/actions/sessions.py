@@ -33,6 +33,14 @@ def end_one(user: User, pk: int, *, by: Actor) -> None:
 
 
 @transaction.atomic
+def end_all(user: User, *, by: Actor) -> int:
+    """End every session of somebody; how many there were. They may sign in again."""
+    ended = end_sessions(user)
+    audit.record("person.end-sessions", user, by=by, after={"ended": ended})
+    return ended
+
+
+@transaction.atomic
 def end_others(user: User, *, but: str, by: Actor) -> int:
     """End every session of one's own but this one; how many there were."""
     ended = end_sessions(user, but=but)

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from cluster import access
-from cluster.actions import one_time_links, people
+from cluster.actions import one_time_links, people, sessions
 from cluster.actions.problems import Rejected
 from cluster.forms import PersonForm, ResetForm, RoleForm
 from cluster.http import OperatorRequest, actor
@@ -65,6 +65,16 @@ def person_set_active(request: OperatorRequest, pk: int) -> HttpResponse:
         messages.success(request, f"The account {person} is {'open' if person.is_active else 'closed'}.")
     except Rejected as rejected:
         messages.error(request, str(rejected))
+    return redirect("person-list")
+
+
+@require_POST
+def person_end_sessions(request: OperatorRequest, pk: int) -> HttpResponse:
+    access.require(request, "administer", what="end sessions")
+    person = get_object_or_404(User, pk=pk)
+    ended = sessions.end_all(person, by=actor(request))
+    said = "One session" if ended == 1 else f"{ended} sessions"
+    messages.success(request, f"{said} of {person} ended. They may sign in again.")
     return redirect("person-list")
 
 

@@ -80,6 +80,7 @@ MATRIX = {
     "token-new": ("post", [], "all"),
     "token-revoke": ("post", ["token"], "all"),
     "logout": ("post", [], "all"),
+    "person-end-sessions": ("post", ["user"], "A"),
     "sessions": ("get", [], "all"),
     "sessions-end-others": ("post", [], "all"),
     "session-end": ("post", ["token"], "all"),

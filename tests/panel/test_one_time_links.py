@@ -209,6 +209,17 @@ def test_somebody_elses_session_is_not_ones_own_to_end(ivo: User, ann: Client, c
     assert client.get("/").status_code == 200
 
 
+def test_an_administrator_ends_the_sessions_of_somebody(ivo: User, client: Client, ann: Client) -> None:
+    sign_in(client)
+    sign_in(other := Client())
+    said = ann.post(reverse("person-end-sessions", args=[ivo.pk]), follow=True).content.decode()
+    assert "2 sessions of ivo ended" in said
+    assert client.get("/").status_code == other.get("/").status_code == 302
+    entry = AuditEntry.objects.first()
+    assert entry and (entry.action, entry.target, entry.after) == ("person.end-sessions", "ivo", {"ended": 2})
+    assert sign_in(client)["Location"] == "/"
+
+
 def test_closing_an_account_ends_its_sessions(ivo: User, client: Client, ann: Client) -> None:
     sign_in(client)
     ann.post(reverse("person-set-active", args=[ivo.pk]), {"active": "0"})
