@@ -98,6 +98,9 @@ def _ask_again(request: HttpRequest) -> HttpResponse:
     if methods := get_adapter().get_reauthentication_methods(request.user):
         asked: HttpResponse = suspend_request(request, methods[0]["url"])
         return asked
+    if not settings.OIDC_URL:  # who let them in is not asked any more
+        auth.logout(request)
+        return redirect("login")
     # The provider's answer begins a new session, which knows nothing of a form that was sent.
     back = request.get_full_path() if request.method == "GET" else "/"
     query = {"next": back, "auth_params": "prompt=login"}

@@ -338,6 +338,13 @@ def test_what_was_posted_is_done_once_it_is_confirmed(ann: Client, service: Virt
     assert entry and (entry.action, entry.actor) == ("service.remove", "ann")
 
 
+def test_a_forged_post_is_not_kept_for_later(ann: Client, service: VirtualService) -> None:
+    grow_old(ann)
+    ann.handler.enforce_csrf_checks = True
+    forged = ann.post(reverse("service-remove", args=[service.pk]), {"confirm": "192.168.50.10:80"})
+    assert forged.status_code == 403 and "account_reauthentication_state" not in ann.session
+
+
 def test_a_wrong_password_confirms_nothing_and_counts(ann: Client, numbers: dict[str, int]) -> None:
     grow_old(ann)
     asked = ann.get(reverse("person-new"))

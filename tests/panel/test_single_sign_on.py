@@ -185,6 +185,20 @@ def test_before_what_is_final_the_provider_is_asked_again(sso: str, client: Clie
     assert client.get(reverse("person-new")).status_code == 200
 
 
+def test_with_the_provider_given_up_its_people_have_to_sign_in_otherwise(
+    sso: str, client: Client, settings: Any
+) -> None:
+    come_back(client, "1")
+    RoleBinding.objects.create(user=User.objects.get(), role=Role.ADMINISTRATOR, cluster=None)
+    session = client.session
+    session["signed_in_at"] -= 16 * 60
+    del session["account_authentication_methods"]
+    session.save()
+    settings.OIDC_URL = ""
+    assert client.get(reverse("person-new"))["Location"] == reverse("login")
+    assert client.get("/").status_code == 302
+
+
 def test_an_answer_that_nobody_asked_for_opens_nothing(sso: str, client: Client) -> None:
     away = client.get(BEGIN)
     there = requests.post(away["Location"], data={"sub": "1"}, allow_redirects=False, timeout=10)
