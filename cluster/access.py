@@ -74,6 +74,11 @@ def only_reads(user: AnyUser) -> bool:
     return bool(given) and all(one.permissions <= READING for one in given)
 
 
+def writes(user: AnyUser) -> bool:
+    """Whether the user may change anything, anywhere: who needs a second factor."""
+    return not all(one.permissions <= READING for one in grants_of(user).given)
+
+
 def visible_clusters(user: AnyUser) -> QuerySet[Cluster]:
     """The clusters that the user may see: the only door to lists."""
     places = {one.cluster_id for one in grants_of(user).given if "view" in one.permissions}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, UsernameField
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, SetPasswordForm, UsernameField
 from django.db.models import QuerySet
 
 from cluster.actions import backends, services
@@ -244,6 +244,15 @@ class SignInForm(AuthenticationForm):
 
 
 class OwnPasswordForm(PasswordChangeForm):
+    """Django's, in the panel's clothes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.widget.attrs["class"] = "form-control"
+
+
+class FirstPasswordForm(SetPasswordForm):  # type: ignore[type-arg]  # generic in its stubs alone
     """Django's, in the panel's clothes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

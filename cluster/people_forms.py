@@ -46,6 +46,14 @@ class PersonForm(RoleForm):
     field_order = ["username", "role", "cluster"]
 
 
+class ResetForm(PanelForm):
+    forget_second_factor = forms.BooleanField(
+        label="Forget the second factor as well",
+        required=False,
+        help_text="For whoever has lost app or key, and the recovery codes too. Make sure that it is them.",
+    )
+
+
 class ServiceAccountForm(PanelForm):
     username = forms.RegexField(
         USERNAME,

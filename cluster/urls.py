@@ -2,6 +2,7 @@
 
 from django.urls import include, path
 
+from cluster.account_urls import account_urls
 from cluster.views import (
     account,
     api,
@@ -162,4 +163,5 @@ urlpatterns = [
     *history_urls,
     *people_urls,
     *role_urls,
+    *account_urls,
 ]

@@ -109,6 +109,7 @@ def _welcome(stack: Stack) -> str:
         f"    user name   {stack.username}",
         f"    password    {stack.password}",
         "",
+        "The password alone is enough here; an installed panel asks for a second factor.",
     ]
     if stack.lab:
         lab = f".venv/bin/python -m lab exec --dir {os.path.relpath(stack.lab.directory)}"

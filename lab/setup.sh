@@ -16,6 +16,7 @@ packages="python3-venv redis-server ipvsadm iptables kmod iproute2 curl user-mod
 requirements="requirements.txt"
 if [ "$what" = dev ]; then
     packages="$packages chromium fonts-liberation procps postgresql keepalived"
+    packages="$packages slapd gcc libc6-dev python3-dev libldap-dev libsasl2-dev"
     requirements="requirements-dev.txt"
 elif [ "$what" = bench ]; then
     packages="$packages gcc libc6-dev keepalived"
@@ -94,7 +95,7 @@ missing_packages() {
 
 # Of the folder too: a virtual environment that was moved with it no longer works.
 stamp() {
-    { cat requirements-director.txt requirements.txt; [ "$1" = run ] || cat requirements-dev.txt
+    { cat requirements-director.txt requirements.txt; [ "$1" = run ] || cat requirements-ldap.txt requirements-dev.txt
       echo "$root"; "$python" --version; } | sha256sum | cut -d ' ' -f 1
 }
 

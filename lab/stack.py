@@ -235,6 +235,8 @@ class Stack:
             "DJANGO_SETTINGS_MODULE": "lvsadmin.settings",
             "LVSADMIN_DATA_DIR": str(self._data),
             "LVSADMIN_PLAIN_HTTP": "1",
+            # Who has just read a password off a terminal shall see the panel first. Pages say that it is off.
+            "LVSADMIN_SECOND_FACTOR_REQUIRED": "0",
             "LVSADMIN_REDIS_URL": room.redis_url if room else "",
             "PYTHONUNBUFFERED": "1",
         }

@@ -31,6 +31,19 @@ def words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
 
 
+def pairs(name: str) -> list[tuple[str, str]]:
+    """A list with commas of `left=right`; anything else fails loudly."""
+    found = []
+    for word in words(name):
+        left, sign, right = (part.strip() for part in word.rpartition("="))
+        if not (left and sign and right):
+            raise ImproperlyConfigured(
+                f"{name} has “{word}”. Write it like theirs=ours, several with commas."
+            )
+        found.append((left, right))
+    return found
+
+
 def networks(name: str, default: str = "") -> list[IPv4Network | IPv6Network]:
     """Addresses and networks with commas; anything else fails loudly."""
     found = []

@@ -8,11 +8,13 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlencode
 
+from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.contrib import auth
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
+from django.utils import timezone
 from django_htmx.http import HttpResponseClientRedirect
 
 from lvsadmin.logs import current_request_id
@@ -96,6 +98,8 @@ class SessionLimits:
             auth.logout(request)
         elif not getattr(view, "is_poll", False) and now - request.session.get("used_at", 0) > 60:
             request.session["used_at"] = now
+            key = request.session.session_key
+            UserSession.objects.filter(session_key=key).update(last_seen_at=timezone.now())
 
 
 class SignInRequired(LoginRequiredMiddleware):

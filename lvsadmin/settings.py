@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from django.core.exceptions import ImproperlyConfigured
+
 from lvsadmin import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -33,6 +35,12 @@ INSTALLED_APPS = [
     "django_htmx",
     "csp",
     "axes",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "cluster",
 ]
 MIDDLEWARE = [
@@ -48,8 +56,10 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "lvsadmin.middleware.SessionLimits",
     "lvsadmin.middleware.SignInRequired",
+    "cluster.gates.Gates",
     "django.contrib.messages.middleware.MessageMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
@@ -110,7 +120,9 @@ AUTH_PASSWORD_VALIDATORS = [
         "OPTIONS": {"min_length": 12},
     },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "cluster.passwords.HardToGuess"},
 ]
+ONE_TIME_LINK_HOURS = 24
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "overview"
 # The pair of user and address stops a stranger from locking somebody else out. An address alone may be
@@ -122,6 +134,86 @@ ADDRESS_FAILURE_LIMIT = 100
 AXES_COOLOFF_TIME = 0.25
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
+AXES_LOCKOUT_TEMPLATE = "registration/locked.html"
+
+# The second factor and the list of sessions are django-allauth's. Nobody signs up, and nothing is mailed.
+ACCOUNT_ADAPTER = "cluster.signing_in.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_SESSION_REMEMBER = True
+# What counts wrong passwords and codes is the lockout above. This is for the codes of one person, from
+# wherever they are tried: whoever tries them knows the password already.
+ACCOUNT_RATE_LIMITS = {"login_failed": "30/15m/key", "reauthenticate": "30/15m/user", "login": None}
+ACCOUNT_FORMS = {"reauthenticate": "cluster.account_forms.PasswordAgainForm"}
+# What the secrets of apps and recovery codes are encrypted with in the database.
+SECOND_FACTOR_KEY = env.secret("LVSADMIN_SECOND_FACTOR_KEY", generated_at=DATA_DIR / "second-factor.key")
+MFA_ADAPTER = "cluster.signing_in.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_TOTP_ISSUER = "LVS Admin"
+MFA_TOTP_TOLERANCE = 1  # half a minute early or late; account_forms sees to it that a code counts once
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = PLAIN_HTTP
+MFA_RATE_LIMITS = {"webauthn_login": "60/m/ip"}
+MFA_FORMS = {
+    "authenticate": "cluster.account_forms.CodeForm",
+    "authenticate_webauthn": "cluster.account_forms.KeyForm",
+    "login_webauthn": "cluster.account_forms.PasskeyForm",
+    "reauthenticate": "cluster.account_forms.CodeAgainForm",
+    "reauthenticate_webauthn": "cluster.account_forms.KeyAgainForm",
+    "activate_totp": "cluster.account_forms.FirstCodeForm",
+    "add_webauthn": "cluster.account_forms.NewKeyForm",
+}
+# Single sign-on, where LVSADMIN_OIDC_URL names an OpenID provider. Its groups let people in: `theirs=ours`.
+OIDC_URL = env.text("LVSADMIN_OIDC_URL")
+if OIDC_URL and not OIDC_URL.startswith("https://") and not PLAIN_HTTP:
+    raise ImproperlyConfigured(
+        "LVSADMIN_OIDC_URL must begin with https://: TLS is how the provider is known."
+    )
+OIDC_NAME = env.text("LVSADMIN_OIDC_NAME", "single sign-on")
+OIDC_GROUPS_CLAIM = env.text("LVSADMIN_OIDC_GROUPS_CLAIM", "groups")
+OIDC_GROUPS = env.pairs("LVSADMIN_OIDC_GROUPS")
+# Whether its sign-in counts as two factors. It is the provider's to ask for them.
+OIDC_IS_SECOND_FACTOR = env.flag("LVSADMIN_OIDC_IS_SECOND_FACTOR", default=True)
+OIDC_APP = {
+    "provider_id": "oidc",
+    "name": OIDC_NAME,
+    "client_id": env.text("LVSADMIN_OIDC_CLIENT_ID"),
+    "secret": env.text("LVSADMIN_OIDC_CLIENT_SECRET"),
+    "settings": {
+        "server_url": OIDC_URL,
+        "oauth_pkce_enabled": True,
+        "scope": env.words("LVSADMIN_OIDC_SCOPES", "openid,profile,email"),
+    },
+}
+SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"APPS": [OIDC_APP] if OIDC_URL else []}}
+SOCIALACCOUNT_ADAPTER = "cluster.single_sign_on.SingleSignOnAdapter"
+SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
+SOCIALACCOUNT_LOGIN_ON_GET = True  # a link; form-action of the policy below would stop a form on its way out
+SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
+
+# An LDAP directory for passwords, asked after the panel's own.
+LDAP_URL = env.text("LVSADMIN_LDAP_URL")
+LDAP_NAME = env.text("LVSADMIN_LDAP_NAME", "the LDAP directory")
+LDAP_GROUPS = env.pairs("LVSADMIN_LDAP_GROUPS")
+if LDAP_URL:
+    from lvsadmin import ldap_directory
+
+    AUTHENTICATION_BACKENDS.append("cluster.ldap_sign_in.Directory")
+    globals().update(ldap_directory.settings(LDAP_URL, may_be_plain=PLAIN_HTTP))
+
+# Whether whoever may change anything must have one. Off: everybody may.
+SECOND_FACTOR_REQUIRED = env.flag("LVSADMIN_SECOND_FACTOR_REQUIRED", default=True)
+# Before what cannot be undone: signed in, or asked again, within this.
+CONFIRMED_FOR_S = 15 * 60
+# The codes that were used, and how often some were tried: seen by every process, with Redis down as well.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "cache",
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
+    }
+}
 
 SESSION_COOKIE_AGE = 12 * 3600  # after the sign-in; Django alone would count from the last save
 SESSION_IDLE_S = 30 * 60

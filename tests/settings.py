@@ -9,6 +9,8 @@ _folder = tempfile.mkdtemp(prefix="lvsadmin-tests-")
 atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 os.environ["LVSADMIN_DATA_DIR"] = _folder
 os.environ["LVSADMIN_PLAIN_HTTP"] = "1"
+# Most tests are not about it; tests/panel/test_second_factor.py turns it on.
+os.environ["LVSADMIN_SECOND_FACTOR_REQUIRED"] = "0"
 
 from lvsadmin.settings import *  # noqa: E402, F403
 

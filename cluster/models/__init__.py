@@ -4,6 +4,7 @@ from cluster.models.access import ApiToken, CustomRole, Role, RoleBinding, Servi
 from cluster.models.audit import AuditEntry, AuditHead
 from cluster.models.inventory import Backend, Cluster, Director, VirtualService
 from cluster.models.job import Job, Run, Sweep
+from cluster.models.one_time_link import OneTimeLink
 from cluster.models.revision import Revision
 from cluster.models.traffic import Drain, WeightProfile
 
@@ -17,6 +18,7 @@ __all__ = [
     "Director",
     "Drain",
     "Job",
+    "OneTimeLink",
     "Revision",
     "Role",
     "RoleBinding",

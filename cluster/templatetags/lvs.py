@@ -33,6 +33,17 @@ def get(mapping: dict[str, Any], key: str) -> Any:
     return mapping.get(key)
 
 
+@register.filter
+def device(user_agent: str) -> str:
+    """`Firefox on Linux`, as far as the browser says so. Those that pose as others come first."""
+    browsers = {"Edg": "Edge", "OPR": "Opera", "Firefox": "Firefox", "Chrome": "Chrome", "Safari": "Safari"}
+    systems = {"Android": "Android", "iPhone": "iPhone", "iPad": "iPad", "Windows": "Windows"}
+    systems |= {"Mac OS X": "macOS", "CrOS": "ChromeOS", "Linux": "Linux"}
+    browser = next((name for mark, name in browsers.items() if f"{mark}/" in user_agent), "")
+    system = next((name for mark, name in systems.items() if mark in user_agent), "")
+    return " on ".join(filter(None, [browser, system])) or user_agent[:40] or "unknown"
+
+
 def _short(value: float, base: int, units: list[str]) -> str:
     unit = 0
     while value >= base and unit < len(units) - 1:

@@ -1,7 +1,11 @@
-"""Sign in, sign out, and one's own account: password and API tokens."""
+"""Sign in, sign out, and one's own account: password, sessions and API tokens."""
 
-import time
-
+from allauth.account.internal.flows.login import record_authentication
+from allauth.account.utils import perform_login
+from allauth.socialaccount.models import SocialAccount
+from allauth.socialaccount.providers.openid_connect import views as openid_connect
+from allauth.usersessions.models import UserSession
+from django.conf import settings
 from django.contrib import auth, messages
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
@@ -9,12 +13,16 @@ from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from requests import RequestException
 
 from cluster import audit
-from cluster.actions import people, tokens
-from cluster.forms import OwnPasswordForm, SignInForm
+from cluster.actions import one_time_links, people, tokens
+from cluster.actions import sessions as session_actions
+from cluster.actions.problems import Rejected
+from cluster.forms import FirstPasswordForm, OwnPasswordForm, SignInForm
 from cluster.http import OperatorRequest, actor, search_text
+from cluster.passwords import strength
 from cluster.views.people import token_form
 
 
@@ -28,17 +36,36 @@ def sign_in(request: HttpRequest) -> HttpResponse:
         target = "/"
     form = SignInForm(request, request.POST if request.method == "POST" else None)
     if form.is_valid():
-        auth.login(request, form.get_user())
-        request.session["signed_in_at"] = int(time.time())
-        audit.record("sign-in", form.get_user(), by=actor(request))
-        return redirect(target)
+        user = form.get_user()
+        record_authentication(request, user, method="password", username=user.get_username())
+        done: HttpResponse = perform_login(request, user, email_verification="none", redirect_url=target)
+        return done
     # Once the lockout holds, further tries say nothing new, and a log must not be anybody's to fill.
     if form.is_bound and not getattr(request, "axes_locked_out", False):
         tried = search_text(request.POST.get("username"))
         reason = " ".join(str(error) for errors in form.errors.values() for error in errors)
         audit.record("sign-in.refused", tried, by=actor(request), result="refused", reason=reason)
     status = 200 if not form.is_bound else 422
-    return render(request, "registration/login.html", {"form": form, "next": target}, status=status)
+    context = {"form": form, "next": target, "oidc_name": settings.OIDC_URL and settings.OIDC_NAME}
+    return render(request, "registration/login.html", context, status=status)
+
+
+@login_not_required
+@require_GET
+def provider_begin(request: HttpRequest, provider_id: str) -> HttpResponse:
+    """Off to the OpenID provider, or a sentence where it is not there."""
+    # Another site must not tie somebody's account here to one of its own there.
+    is_ours = request.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
+    if request.GET.get("process") == "connect" and not is_ours:
+        return redirect("account")
+    try:
+        away: HttpResponse = openid_connect.login(request, provider_id)
+        return away
+    except RequestException as problem:
+        reason = f"{settings.OIDC_NAME} does not answer. Try again, or use a password."
+        audit.record("sign-in.refused", "", by=actor(request), result="refused", reason=f"{reason} {problem}")
+        messages.error(request, reason)
+        return redirect("account" if request.user.is_authenticated else "login")
 
 
 @require_POST
@@ -49,16 +76,74 @@ def sign_out(request: OperatorRequest) -> HttpResponse:
 
 
 @sensitive_post_parameters()
+@never_cache
+@login_not_required
+@require_http_methods(["GET", "POST"])
+def one_time_link(request: HttpRequest, token: str) -> HttpResponse:
+    """Where somebody who has no password, or no longer, chooses one. Nobody else is asked or told."""
+    link = one_time_links.open_link(token)
+    if link is None:
+        context = {"spent": one_time_links.SPENT}
+        return render(request, "registration/one_time_link.html", context, status=404)
+    form = FirstPasswordForm(link.user, request.POST or None)
+    if form.is_valid():
+        password = form.cleaned_data["new_password1"]
+        try:
+            user = one_time_links.use_link(token, password, by=actor(request))
+        except Rejected as rejected:
+            context = {"spent": str(rejected)}
+            return render(request, "registration/one_time_link.html", context, status=404)
+        if request.user.is_authenticated:
+            auth.logout(request)
+        messages.success(request, f"Your password is set. {strength(password, user)} Now sign in.")
+        return redirect("login")
+    status = 422 if form.is_bound else 200
+    return render(request, "registration/one_time_link.html", {"form": form, "link": link}, status=status)
+
+
+@require_GET
+def sessions(request: OperatorRequest) -> HttpResponse:
+    listed = UserSession.objects.purge_and_list(request.user)
+    context = {
+        "sessions": sorted(listed, key=lambda one: one.last_seen_at, reverse=True),
+        "idle_minutes": settings.SESSION_IDLE_S // 60,
+        "hours": settings.SESSION_COOKIE_AGE // 3600,
+    }
+    return render(request, "cluster/sessions.html", context)
+
+
+@require_POST
+def session_end(request: OperatorRequest, pk: int) -> HttpResponse:
+    session_actions.end_one(request.user, pk, by=actor(request))
+    messages.success(request, "That session has ended.")
+    return redirect("sessions")
+
+
+@require_POST
+def sessions_end_others(request: OperatorRequest) -> HttpResponse:
+    key = request.session.session_key or ""
+    ended = session_actions.end_others(request.user, but=key, by=actor(request))
+    messages.success(request, "One other session has ended." if ended == 1 else f"{ended} others have ended.")
+    return redirect("sessions")
+
+
+@sensitive_post_parameters()
 @require_http_methods(["GET", "POST"])
 def account(request: OperatorRequest) -> HttpResponse:
     """One's own password; changing it ends every other session."""
     form = OwnPasswordForm(request.user, request.POST or None)
     if form.is_valid():
-        people.set_own_password(request.user, form.cleaned_data["new_password1"], by=actor(request))
+        password = form.cleaned_data["new_password1"]
+        people.set_own_password(request.user, password, by=actor(request))
         auth.update_session_auth_hash(request, request.user)
-        messages.success(request, "Your password is changed. Other sessions of yours have ended.")
+        UserSession.objects.create_from_request(request)
+        said = f"Your password is changed. {strength(password, request.user)}"
+        messages.success(request, f"{said} Other sessions of yours have ended.")
         return redirect("account")
     context = {"form": form, "tokens": request.user.api_tokens.select_related("cluster")}
+    if settings.OIDC_URL:
+        tied = SocialAccount.objects.filter(user=request.user).exists()
+        context |= {"oidc_name": settings.OIDC_NAME, "is_tied": tied}
     return render(request, "cluster/account.html", context)
 
 

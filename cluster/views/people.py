@@ -4,18 +4,21 @@ administers everything changes things there."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from cluster import access, audit
-from cluster.actions import people, roles, tokens
+from cluster.actions import one_time_links, people, roles, sessions, tokens
 from cluster.actions.problems import Rejected
 from cluster.http import OperatorRequest, actor
 from cluster.models import Cluster, RoleBinding
-from cluster.people_forms import PersonForm, RoleForm, ServiceAccountForm, TokenForm
+from cluster.people_forms import PersonForm, ResetForm, RoleForm, ServiceAccountForm, TokenForm
 from cluster.permissions import PERMISSIONS, grants_of_user
 
 
@@ -24,7 +27,7 @@ def person_list(request: OperatorRequest) -> HttpResponse:
     access.require(request, "audit", what="people")
     users = (
         User.objects.order_by("username")
-        .select_related("service_account")
+        .select_related("service_account", "one_time_link")
         .prefetch_related(
             "role_bindings__cluster",
             "role_bindings__custom",
@@ -35,6 +38,8 @@ def person_list(request: OperatorRequest) -> HttpResponse:
     shown = {
         "people": [user for user in users if not hasattr(user, "service_account")],
         "programs": [user for user in users if hasattr(user, "service_account")],
+        "now": timezone.now(),
+        "second_factor_required": settings.SECOND_FACTOR_REQUIRED,
     }
     return render(request, "cluster/person_list.html", shown)
 
@@ -42,7 +47,7 @@ def person_list(request: OperatorRequest) -> HttpResponse:
 @require_GET
 def person_detail(request: OperatorRequest, pk: int) -> HttpResponse:
     access.require(request, "audit", what="a person")
-    person = get_object_or_404(User.objects.select_related("service_account"), pk=pk)
+    person = get_object_or_404(User.objects.select_related("service_account", "one_time_link"), pk=pk)
     context = {
         "person": person,
         "is_program": hasattr(person, "service_account"),
@@ -52,6 +57,7 @@ def person_detail(request: OperatorRequest, pk: int) -> HttpResponse:
         ),
         "tokens": person.api_tokens.select_related("cluster"),
         "rights": _rights(person),
+        "now": timezone.now(),
     }
     return render(request, "cluster/person_detail.html", context)
 
@@ -63,11 +69,11 @@ def person_new(request: OperatorRequest) -> HttpResponse:
     if form.is_valid():
         try:
             with noted(request):
-                user, password = people.add_person(**form.cleaned_data, by=actor(request))
-            return render(request, "cluster/person_password.html", {"person": user, "password": password})
+                user, token = people.add_person(**form.cleaned_data, by=actor(request))
+            return _show_link(request, user, token)
         except Rejected as rejected:
             form.add_problems(rejected)
-    return render(request, "cluster/person_form.html", {"form": form, "submit": "Add, and show the password"})
+    return render(request, "cluster/person_form.html", {"form": form, "submit": "Add, and show the link"})
 
 
 @require_http_methods(["GET", "POST"])
@@ -132,19 +138,30 @@ def person_set_active(request: OperatorRequest, pk: int) -> HttpResponse:
     return redirect("person-detail", person.pk)
 
 
+@require_POST
+def person_end_sessions(request: OperatorRequest, pk: int) -> HttpResponse:
+    access.require(request, "administer", what="end sessions")
+    person = get_object_or_404(User, pk=pk)
+    ended = sessions.end_all(person, by=actor(request))
+    said = "One session" if ended == 1 else f"{ended} sessions"
+    messages.success(request, f"{said} of {person} ended. They may sign in again.")
+    return redirect("person-list")
+
+
 @require_http_methods(["GET", "POST"])
 def person_reset_password(request: OperatorRequest, pk: int) -> HttpResponse:
     access.require(request, "administer", what="reset a password")
     person = get_object_or_404(User, pk=pk)
-    if request.method == "GET":
-        return render(request, "cluster/person_reset.html", {"person": person})
+    form = ResetForm(request.POST if request.method == "POST" else None)
+    if not form.is_valid():
+        return render(request, "cluster/person_reset.html", {"person": person, "form": form})
     try:
         with noted(request):
-            password = people.reset_password(person, by=actor(request))
+            token = one_time_links.reset_password(person, by=actor(request), **form.cleaned_data)
     except Rejected as rejected:
         messages.error(request, str(rejected))
         return redirect("person-detail", person.pk)
-    return render(request, "cluster/person_password.html", {"person": person, "password": password})
+    return _show_link(request, person, token)
 
 
 @require_http_methods(["GET", "POST"])
@@ -200,3 +217,9 @@ def token_form(request: OperatorRequest, owner: User, *, back: str) -> HttpRespo
         except Rejected as rejected:
             form.add_problems(rejected)
     return render(request, "cluster/token_form.html", context)
+
+
+def _show_link(request: OperatorRequest, person: User, token: str) -> HttpResponse:
+    """Once: the panel keeps a digest alone."""
+    url = request.build_absolute_uri(reverse("one-time-link", args=[token]))
+    return render(request, "cluster/person_link.html", {"person": person, "url": url})

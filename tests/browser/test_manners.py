@@ -14,6 +14,7 @@ from tests.browser.operator import Operator, signed_in
 pytestmark = pytest.mark.browser
 
 PAGES = ["/", "/clusters/", "/directors/", "/services/", "/jobs/", "/audit/", "/people/", "/account/"]
+PAGES += ["/account/second-factor/", "/account/second-factor/app/", "/account/sessions/", "/confirm/"]
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +47,16 @@ def test_a_viewer_sees_everything_and_can_change_nothing(
     operator.open("/people/new/")
     operator.page.get_by_label("User name").fill("vera")
     operator.page.get_by_label("Role").select_option(label="Viewer")
-    operator.click("Add, and show the password")
-    password = operator.page.locator("#password").inner_text()
+    operator.click("Add, and show the link")
+    link = operator.page.locator("#link").inner_text()
     context = browser.new_context()
     viewer = Operator(context.new_page(), stack)
-    viewer.sign_in("vera", password)
+    viewer.page.goto(link.strip())
+    for label in ("New password", "New password confirmation"):
+        viewer.page.get_by_label(label, exact=True).fill("kettle walnut orbit")
+    viewer.click("Set the password")
+    expect(viewer.page.get_by_text("Your password is set.")).to_be_visible()
+    viewer.sign_in("vera", "kettle walnut orbit")
     viewer.open(furnished)
     expect(viewer.page.get_by_text("your role is viewer")).to_be_visible()
     expect(viewer.page.get_by_role("button", name="Add service")).to_be_disabled()

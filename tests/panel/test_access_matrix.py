@@ -133,8 +133,21 @@ MATRIX = {
     "token-new": Row(get=SIGNED_IN, post=SIGNED_IN),
     "token-revoke": Row(("token",), post=SIGNED_IN),
     "logout": Row(post=SIGNED_IN),
+    "sessions": Row(get=SIGNED_IN),
+    "sessions-end-others": Row(post=SIGNED_IN),
+    "session-end": Row(("token",), post=SIGNED_IN),
+    "person-end-sessions": Row(("user",), post="administer", where=ALL),
 }
-PUBLIC = {"login", "healthz"}
+PUBLIC = {
+    *("login", "healthz", "one-time-link", "account_login", "mfa_authenticate", "mfa_login_webauthn"),
+    *("openid_connect_login", "openid_connect_callback"),
+}
+# Pages of the library that signs people in: each shows what is one's own, where there is something.
+OWN = {
+    *("account_reauthenticate", "mfa_reauthenticate", "mfa_reauthenticate_webauthn"),
+    *("mfa_index", "mfa_list_webauthn", "mfa_activate_totp", "mfa_deactivate_totp", "mfa_add_webauthn"),
+    *("mfa_remove_webauthn", "mfa_view_recovery_codes", "mfa_generate_recovery_codes"),
+}
 # With a token in place of a session; what the token's owner needs.
 API = {
     "api-clusters": Row(get=SIGNED_IN),
@@ -266,7 +279,7 @@ def url_of(name: str, row: Row, nouns: dict[str, Any]) -> str:
 
 
 def test_every_url_is_in_the_matrix() -> None:
-    assert set(VIEWS) == set(MATRIX) | PUBLIC | set(API)
+    assert set(VIEWS) == set(MATRIX) | PUBLIC | OWN | set(API)
 
 
 def test_the_table_of_roles_is_the_one_that_is_written_here() -> None:
@@ -355,6 +368,14 @@ def test_ids_of_another_cluster_do_nothing_in_ones_own(
     assert "not one of the available choices" in mallory.post(reverse("token-new"), said).content.decode()
     backend.refresh_from_db()
     assert backend.weight == 1 and not Job.objects.exists() and not service.cluster.drains.exists()
+
+
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_what_is_ones_own_is_shown_to_who_is_signed_in_and_to_no_stranger(name: str, vera: Client) -> None:
+    url = reverse(name, args=[1] if name == "mfa_remove_webauthn" else [])
+    assert vera.get(url).status_code in (200, 302, 404)
+    response = Client().get(url)
+    assert response.status_code == 302 and response["Location"].startswith("/sign-in/")
 
 
 def test_a_fragment_answers_a_stranger_with_a_redirect_of_the_whole_page(job: Job) -> None:

@@ -17,7 +17,17 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from cluster import audit
-from cluster.actions import backends, changes, clusters, directors, people, roles, services, tokens
+from cluster.actions import (
+    backends,
+    changes,
+    clusters,
+    directors,
+    one_time_links,
+    people,
+    roles,
+    services,
+    tokens,
+)
 from cluster.actions.problems import Rejected
 from cluster.models import (
     AuditEntry,
@@ -107,8 +117,8 @@ def test_people(db: None, web: Cluster) -> None:
         "person.add",
         lambda: people.add_person(username="root1", role=Role.ADMINISTRATOR, cluster=None, by=ANN),
     )
-    user, password = people.add_person(username="new", role=Role.VIEWER, cluster=None, by=ANN)
-    assert user.check_password(password)
+    user, token = people.add_person(username="new", role=Role.VIEWER, cluster=None, by=ANN)
+    assert token and not user.has_usable_password()
     _writes_one_entry("role.give", lambda: roles.give_role(user, role=Role.OPERATOR, cluster=web, by=ANN))
     given = [str(binding) for binding in user.role_bindings.all()]
     assert given == ["new: viewer of all clusters", "new: operator of web"]
@@ -116,7 +126,7 @@ def test_people(db: None, web: Cluster) -> None:
     _writes_one_entry("token.revoke", lambda: tokens.revoke_token(user, user.api_tokens.get().pk, by=ANN))
     _writes_one_entry("role.take", lambda: roles.take_role(user.role_bindings.all()[0], by=ANN))
     _writes_one_entry("person.close", lambda: people.set_active(user, active=False, by=ANN))
-    _writes_one_entry("person.reset-password", lambda: people.reset_password(user, by=ANN))
+    _writes_one_entry("person.reset-password", lambda: one_time_links.reset_password(user, by=ANN))
     _writes_one_entry(
         "account.set-password", lambda: people.set_own_password(user, "a long new word", by=ANN)
     )

@@ -13,7 +13,17 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from cluster import audit
-from cluster.actions import backends, changes, clusters, directors, imports, people, roles, services
+from cluster.actions import (
+    backends,
+    changes,
+    clusters,
+    directors,
+    imports,
+    one_time_links,
+    people,
+    roles,
+    services,
+)
 from cluster.actions.problems import Rejected
 from cluster.audit import Actor
 from cluster.desired import draft_table
@@ -350,6 +360,28 @@ def test_a_cluster_renamed_to_a_name_that_somebody_gives_at_once_is_refused(web:
         other = Other(lambda: clusters.edit_cluster(web, name="dns", description="", by=OTTO))
         other.until_it_waits()
     assert _refused(other.outcome(), "already") == "name"
+
+
+def test_of_two_who_use_a_one_time_link_at_once_one_is_refused() -> None:
+    user, token = people.add_person(username="new", role=Role.VIEWER, cluster=None, by=ANN)
+    with transaction.atomic():
+        one_time_links.use_link(token, "kettle walnut orbit", by=ANN)
+        late = Other(lambda: one_time_links.use_link(token, "somebody else's words", by=OTTO))
+        late.until_it_waits()
+    _refused(late.outcome(), "was used")
+    user.refresh_from_db()
+    assert user.check_password("kettle walnut orbit")
+
+
+def test_a_link_used_beside_its_replacement_is_refused() -> None:
+    user, token = people.add_person(username="new", role=Role.VIEWER, cluster=None, by=ANN)
+    with transaction.atomic():
+        newer = one_time_links.reset_password(user, by=ANN)
+        late = Other(lambda: one_time_links.use_link(token, "kettle walnut orbit", by=OTTO))
+        late.until_it_waits()
+    _refused(late.outcome(), "was used")
+    user.refresh_from_db()
+    assert not user.has_usable_password() and one_time_links.open_link(newer) is not None
 
 
 def test_entries_of_many_at_once_make_one_chain() -> None:

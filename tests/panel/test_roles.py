@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cluster import jobs
-from cluster.actions import changes, drains, people, roles
+from cluster.actions import changes, drains, one_time_links, people, roles
 from cluster.actions.problems import Rejected
 from cluster.audit import Actor
 from cluster.desired import draft_policies, draft_print, draft_table
@@ -79,7 +79,7 @@ def test_nobody_comes_by_a_role_another_way(keeper: User) -> None:
         lambda: roles.add_member(group, friend, by=by),
         lambda: roles.add_role(name="mine", description="", permissions=["approve"], by=by),
         lambda: roles.edit_role(own, description="", permissions=["view", "approve"], by=by),
-        lambda: people.reset_password(root, by=by),
+        lambda: one_time_links.reset_password(root, by=by),
         lambda: people.set_active(root, active=False, by=by),
         lambda: people.set_active(User.objects.get(username="closed"), active=True, by=by),
         lambda: roles.take_role(root.role_bindings.get(), by=by),

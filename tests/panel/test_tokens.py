@@ -22,7 +22,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cluster import access
-from cluster.actions import people, roles, tokens
+from cluster.actions import one_time_links, people, roles, tokens
 from cluster.actions.problems import Rejected
 from cluster.models import ApiToken, AuditEntry, Cluster, CustomRole, Role
 from cluster.views.api import with_token
@@ -113,7 +113,7 @@ def test_nobody_signs_in_with_a_service_account(ann: Client, web: Cluster) -> No
     answer = Client().post(reverse("login"), {"username": "deploy-bot", "password": program.password})
     assert answer.status_code == 422
     with pytest.raises(Rejected, match="nobody signs in with it"):
-        people.reset_password(program, by=ANN)
+        one_time_links.reset_password(program, by=ANN)
     ann.post(reverse("person-give-role", args=[program.pk]), {"role": "viewer", "cluster": web.pk})
     said = {"name": "report", "permissions": ["view"], "days": 90}
     page = text_of(ann.post(reverse("person-token-new", args=[program.pk]), said))

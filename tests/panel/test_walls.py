@@ -16,7 +16,7 @@ from django.test import Client
 from django.urls import reverse
 
 from cluster import access, jobs, live
-from cluster.actions import backends, changes, people, tokens
+from cluster.actions import backends, changes, one_time_links, people, tokens
 from cluster.actions.problems import Rejected
 from cluster.models import Backend, Cluster, Director, Job, Role, RoleBinding, Run, VirtualService
 from cluster.wire.messages import Event, Frame, frame_key
@@ -79,7 +79,7 @@ def test_a_token_is_worth_nothing_in_other_hands(ann: Client, mallory: Client) -
 def test_a_new_password_from_an_administrator_ends_the_tokens(ann: Client) -> None:
     user, _ = people.add_person(username="lost", role=Role.VIEWER, cluster=None, by=ANN)
     tokens.create_token(user, name="t", by=ANN)
-    people.reset_password(user, by=ANN)
+    one_time_links.reset_password(user, by=ANN)
     assert not user.api_tokens.exists()
 
 

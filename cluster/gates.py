@@ -1,0 +1,127 @@
+"""What stands between a signed-in person and a page: the second factor that their role needs, and saying once
+more who they are before what cannot be undone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+from allauth.account.adapter import get_adapter
+from allauth.account.authentication import get_authentication_records
+from allauth.account.internal.flows.reauthentication import suspend_request
+from allauth.mfa.utils import is_mfa_enabled
+from django.conf import settings
+from django.contrib import auth
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django_htmx.http import HttpResponseClientRedirect
+
+from cluster import access
+
+# The key in a session: it was opened with a second factor, or has got one since.
+SECOND_FACTOR = "second_factor"
+
+# By the name of the URL. What is gone for good, what lets somebody in, what takes the log out of the house.
+CONFIRM_FIRST = frozenset(
+    {
+        "cluster-remove",
+        "service-remove",
+        "director-enrol",
+        "director-release",
+        "person-new",
+        "person-give-role",
+        "person-set-active",
+        "person-reset-password",
+        "person-token-new",
+        "service-account-new",
+        "binding-take",
+        "group-new",
+        "group-remove",
+        "group-give-role",
+        "group-add-member",
+        "group-remove-member",
+        "role-new",
+        "role-edit",
+        "role-remove",
+        "token-new",
+        "audit-export",
+    }
+)
+# What somebody who has to enrol can still open.
+OPEN_WHILE_ENROLLING = frozenset(
+    {
+        "mfa_index",
+        "mfa_list_webauthn",
+        "mfa_activate_totp",
+        "mfa_add_webauthn",
+        "mfa_view_recovery_codes",
+        "account_reauthenticate",
+        "logout",
+        "healthz",
+    }
+)
+
+
+class Gates:
+    """The middleware. It asks the database nothing of a session that has its second factor."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
+        if not request.user.is_authenticated or request.resolver_match is None:
+            return None
+        name = request.resolver_match.url_name
+        # Pages say so as well.
+        request.must_enrol = must_enrol(request)  # type: ignore[attr-defined]
+        if name not in OPEN_WHILE_ENROLLING and request.must_enrol:  # type: ignore[attr-defined]
+            if is_mfa_enabled(request.user):  # enrolled elsewhere, or before this was asked for
+                auth.logout(request)
+                return _whole_page(request, reverse("login"))
+            return _whole_page(request, reverse("mfa_index"))
+        if name in CONFIRM_FIRST and not is_confirmed(request):
+            return _ask_again(request)
+        return None
+
+
+def must_enrol(request: HttpRequest) -> bool:
+    """Whether the role needs a second factor and this session has none."""
+    if not settings.SECOND_FACTOR_REQUIRED or request.session.get(SECOND_FACTOR):
+        return False
+    return access.writes(request.user)
+
+
+def is_confirmed(request: HttpRequest) -> bool:
+    """Whether the person has signed in, or shown a password, code or key again, within CONFIRMED_FOR_S."""
+    shown: list[float] = [record["at"] for record in get_authentication_records(request, request.user)]
+    latest = max([float(request.session.get("signed_in_at", 0)), *shown])
+    return bool(time.time() - latest < settings.CONFIRMED_FOR_S)
+
+
+def _ask_again(request: HttpRequest) -> HttpResponse:
+    """By what the person has here, else by the provider that they come from."""
+    if methods := get_adapter().get_reauthentication_methods(request.user):
+        asked: HttpResponse = suspend_request(request, methods[0]["url"])
+        return asked
+    if not settings.OIDC_URL:  # who let them in is not asked any more
+        auth.logout(request)
+        return redirect("login")
+    # The provider's answer begins a new session, which knows nothing of a form that was sent.
+    back = request.get_full_path() if request.method == "GET" else "/"
+    query = {"next": back, "auth_params": "prompt=login"}
+    return redirect(f"{reverse('openid_connect_login', args=['oidc'])}?{urlencode(query)}")
+
+
+def _whole_page(request: HttpRequest, url: str) -> HttpResponse:
+    """A redirect that takes the page with it where a fragment of it asked."""
+    if getattr(request, "htmx", False):
+        response = HttpResponseClientRedirect(url)
+        response.status_code = 403
+        return response
+    return redirect(url)

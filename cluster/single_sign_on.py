@@ -1,0 +1,101 @@
+"""Signing in by an OpenID provider: whose groups let them in, and which groups that makes here."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NoReturn
+
+from allauth.core.exceptions import ImmediateHttpResponse
+from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from allauth.socialaccount.models import SocialLogin
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.http import HttpRequest
+from django.shortcuts import redirect
+from django.urls import reverse
+
+from cluster import audit
+from cluster.actions.groups import mapped, put_into, set_groups
+from cluster.http import actor
+
+
+class SingleSignOnAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # django-allauth has no types
+    """Whoever is in a mapped group may come in, and is made known at the first time. The provider's groups
+    count anew at each sign-in."""
+
+    def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
+        return True
+
+    def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
+        sociallogin.email_addresses = []  # nothing is mailed, and no address says who somebody is
+        name = sociallogin.user.get_username() or str(sociallogin.account.uid)
+        groups = _groups(sociallogin)
+        if not groups:
+            reason = (
+                f"{settings.OIDC_NAME} knows you as {name}, and none of your groups there opens this panel."
+                " Ask an administrator which group you need."
+            )
+            _refuse(request, name, reason)
+        if sociallogin.is_existing:
+            set_groups(
+                sociallogin.user,
+                groups,
+                groups=settings.OIDC_GROUPS,
+                said_by=settings.OIDC_NAME,
+                by=actor(request),
+            )
+        elif sociallogin.state.get("process") != "connect":
+            self._judge_name(request, name)
+
+    def _judge_name(self, request: HttpRequest, name: str) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9._@-]{1,150}", name) or audit.is_reserved(name):
+            _refuse(
+                request, name, f"“{name[:40]}” cannot be a user name here: letters, digits and . _ @ - can."
+            )
+        if User.objects.filter(username__iexact=name).exists():
+            reason = (
+                f"There is an account {name} here that is not tied to {settings.OIDC_NAME}. If it is yours,"
+                " sign in with your password and tie them under Account."
+            )
+            _refuse(request, name, reason)
+
+    def save_user(self, request: HttpRequest, sociallogin: SocialLogin, form: Any = None) -> User:
+        by = actor(request)
+        with transaction.atomic():
+            sociallogin.user.username = sociallogin.user.get_username() or str(sociallogin.account.uid)
+            user: User = super().save_user(request, sociallogin, form)
+            names = _groups(sociallogin)
+            put_into(user, names)
+            after = {"groups": sorted(names), "by": settings.OIDC_NAME}
+            audit.record("person.add", user, by=by, after=after, reason="first sign-in")
+        return user
+
+    def get_connect_redirect_url(self, request: HttpRequest, socialaccount: Any) -> str:
+        audit.record("account.tie", request.user, by=actor(request), after={"to": settings.OIDC_NAME})
+        return reverse("account")
+
+    def on_authentication_error(
+        self, request: HttpRequest, provider: Any, error: Any = None, exception: Any = None, **more: Any
+    ) -> NoReturn:
+        detail = str(exception or error or "no reason given")
+        text = f"{settings.OIDC_NAME} did not sign you in: {detail[:200]}. Try again, or use a password."
+        _refuse(request, "", text)
+
+
+def claims(sociallogin: SocialLogin) -> dict[str, Any]:
+    """What the provider says of the person, in the token and at its userinfo address."""
+    said = sociallogin.account.extra_data
+    return {**said.get("id_token", {}), **said.get("userinfo", {})}
+
+
+def _groups(sociallogin: SocialLogin) -> set[str]:
+    claimed = claims(sociallogin).get(settings.OIDC_GROUPS_CLAIM) or []
+    return mapped([claimed] if isinstance(claimed, str) else claimed, settings.OIDC_GROUPS)
+
+
+def _refuse(request: HttpRequest, name: str, reason: str) -> NoReturn:
+    audit.record("sign-in.refused", name, by=actor(request), result="refused", reason=reason)
+    messages.error(request, reason)
+    raise ImmediateHttpResponse(redirect("account" if request.user.is_authenticated else "login"))

@@ -1,0 +1,244 @@
+"""Signing in by an OpenID provider, which is a process beside the tests and knows nothing of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from django.urls import reverse
+
+from cluster.models import AuditEntry, Role, RoleBinding
+from lvsadmin import env
+
+PASSWORD = "correct horse battery"
+BEGIN = "/sign-in/with/oidc/"
+PEOPLE = [
+    {"sub": "1", "preferred_username": "olga", "groups": ["lvs-ops", "canteen"]},
+    {"sub": "2", "preferred_username": "greg", "groups": ["canteen"]},
+    {"sub": "3", "preferred_username": "panel", "groups": ["lvs-ops"]},
+    {"sub": "4", "preferred_username": "uma", "groups": ["lvs-ops"]},
+    {"sub": "5", "preferred_username": "a b <i>", "groups": "lvs-ops"},
+]
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[str]:
+    """Its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    users = [part for one in PEOPLE for part in ("--user-claims", json.dumps(one))]
+    command = [sys.executable, "-m", "oidc_provider_mock", "--port", str(port), *users]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(150):
+            try:
+                requests.get(f"{url}/.well-known/openid-configuration", timeout=5).raise_for_status()
+                break
+            except requests.ConnectionError:
+                time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture
+def sso(provider: str, settings: Any, db: None) -> str:
+    """The panel, told of it."""
+    configure(settings, provider)
+    return provider
+
+
+def configure(settings: Any, url: str) -> None:
+    settings.OIDC_URL, settings.OIDC_NAME = url, "Bank ID"
+    settings.OIDC_GROUPS = [("lvs-ops", "operators"), ("lvs-admins", "administrators")]
+    app = {"provider_id": "oidc", "name": "Bank ID", "client_id": "panel", "secret": "s3cret"}
+    app["settings"] = {"server_url": url, "oauth_pkce_enabled": True, "scope": ["openid", "profile"]}
+    settings.SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"APPS": [app]}}
+
+
+def come_back(client: Client, sub: str, begin: str = BEGIN) -> Any:
+    """What the panel answers to somebody whom the provider has let in."""
+    away = client.get(begin)
+    assert away.status_code == 302, away.content.decode()
+    there = requests.post(away["Location"], data={"sub": sub}, allow_redirects=False, timeout=10)
+    back = urlsplit(there.headers["Location"])
+    return client.get(f"{back.path}?{back.query}")
+
+
+def said(client: Client) -> str:
+    return client.get(reverse("login")).content.decode()
+
+
+def test_a_mapped_group_lets_in_and_is_written_down(sso: str, client: Client) -> None:
+    assert "Sign in by Bank ID" in said(client)
+    assert come_back(client, "1", f"{BEGIN}?next=/services/")["Location"] == "/services/"
+    olga = User.objects.get(username="olga")
+    assert [group.name for group in olga.groups.all()] == ["operators"] and not olga.has_usable_password()
+    assert client.get("/").status_code == 200
+    signed_in, added = AuditEntry.objects.all()[:2]
+    assert (signed_in.action, signed_in.actor, signed_in.after) == ("sign-in", "olga", {"with": ["Bank ID"]})
+    assert (added.action, added.target) == ("person.add", "olga")
+
+
+def test_the_second_time_it_is_the_same_person(sso: str, client: Client) -> None:
+    come_back(client, "1")
+    come_back(Client(), "1")
+    assert User.objects.count() == 1
+
+
+def test_without_a_mapped_group_nobody_comes_in(sso: str, client: Client) -> None:
+    assert come_back(client, "2")["Location"] == reverse("login")
+    assert "none of your groups there opens this panel" in said(client)
+    assert not User.objects.exists() and client.get("/").status_code == 302
+    entry = AuditEntry.objects.first()
+    assert entry and (entry.action, entry.target, entry.result) == ("sign-in.refused", "greg", "refused")
+
+
+def test_groups_count_anew_at_each_sign_in(sso: str, client: Client) -> None:
+    come_back(client, "1")
+    olga = User.objects.get(username="olga")
+    olga.groups.set([Group.objects.create(name="administrators"), Group.objects.create(name="of our own")])
+    come_back(Client(), "1")
+    assert sorted(group.name for group in olga.groups.all()) == ["of our own", "operators"]
+    entry = AuditEntry.objects.filter(action="person.set-groups").get()
+    assert entry.before == {"groups": ["administrators"]} and entry.after == {"groups": ["operators"]}
+
+
+def test_whoever_has_lost_the_group_is_not_let_in_again(sso: str, client: Client, settings: Any) -> None:
+    come_back(client, "1")
+    settings.OIDC_GROUPS = [("lvs-admins", "administrators")]
+    other = Client()
+    assert come_back(other, "1")["Location"] == reverse("login") and other.get("/").status_code == 302
+
+
+def test_a_closed_account_stays_closed(sso: str, client: Client) -> None:
+    come_back(client, "1")
+    User.objects.update(is_active=False)
+    other = Client()
+    assert come_back(other, "1")["Location"] == reverse("login") and other.get("/").status_code == 302
+    assert "This account is closed." in said(other)
+
+
+@pytest.mark.parametrize(("sub", "why"), [("3", "cannot be a user name"), ("5", "cannot be a user name")])
+def test_names_of_the_panel_and_odd_ones_are_refused(sso: str, client: Client, sub: str, why: str) -> None:
+    come_back(client, sub)
+    assert why in said(client) and not User.objects.exists()
+
+
+def test_a_local_account_is_not_taken_over_but_can_be_tied_by_its_owner(sso: str, client: Client) -> None:
+    uma = User.objects.create_user(username="uma", password=PASSWORD)
+    come_back(client, "4")
+    assert "not tied to Bank ID" in said(client) and client.get("/").status_code == 302
+    client.post(reverse("login"), {"username": "uma", "password": PASSWORD})
+    assert "Tie this account to Bank ID" in client.get(reverse("account")).content.decode()
+    assert come_back(client, "4", f"{BEGIN}?process=connect")["Location"] == reverse("account")
+    other = Client()
+    assert come_back(other, "4")["Location"] == "/"
+    assert other.session["_auth_user_id"] == str(uma.pk) and User.objects.count() == 1
+
+
+def test_another_site_cannot_tie_an_account(sso: str, client: Client) -> None:
+    client.force_login(User.objects.create_user(username="uma", password=PASSWORD))
+    begun = client.get(f"{BEGIN}?process=connect", headers={"Sec-Fetch-Site": "cross-site"})
+    assert begun["Location"] == reverse("account")
+
+
+def test_the_providers_sign_in_counts_as_two_factors_where_it_should(
+    sso: str, client: Client, settings: Any
+) -> None:
+    settings.SECOND_FACTOR_REQUIRED = True
+    come_back(client, "1")
+    RoleBinding.objects.create(user=User.objects.get(), role=Role.OPERATOR, cluster=None)
+    assert client.get("/").status_code == 200
+    settings.OIDC_IS_SECOND_FACTOR = False
+    other = Client()
+    come_back(other, "1")
+    assert other.get("/")["Location"] == reverse("mfa_index")
+
+
+def test_before_what_is_final_the_provider_is_asked_again(sso: str, client: Client) -> None:
+    come_back(client, "1")
+    RoleBinding.objects.create(user=User.objects.get(), role=Role.ADMINISTRATOR, cluster=None)
+    session = client.session
+    session["signed_in_at"] -= 16 * 60
+    for record in session["account_authentication_methods"]:
+        record["at"] -= 16 * 60
+    session.save()
+    asked = client.get(reverse("person-new"))
+    assert asked["Location"].startswith(BEGIN) and "prompt" in asked["Location"]
+    assert "prompt=login" in client.get(asked["Location"])["Location"]
+    assert come_back(client, "1", asked["Location"])["Location"] == reverse("person-new")
+    assert client.get(reverse("person-new")).status_code == 200
+
+
+def test_with_the_provider_given_up_its_people_have_to_sign_in_otherwise(
+    sso: str, client: Client, settings: Any
+) -> None:
+    come_back(client, "1")
+    RoleBinding.objects.create(user=User.objects.get(), role=Role.ADMINISTRATOR, cluster=None)
+    session = client.session
+    session["signed_in_at"] -= 16 * 60
+    del session["account_authentication_methods"]
+    session.save()
+    settings.OIDC_URL = ""
+    assert client.get(reverse("person-new"))["Location"] == reverse("login")
+    assert client.get("/").status_code == 302
+
+
+def test_an_answer_that_nobody_asked_for_opens_nothing(sso: str, client: Client) -> None:
+    away = client.get(BEGIN)
+    there = requests.post(away["Location"], data={"sub": "1"}, allow_redirects=False, timeout=10)
+    back = urlsplit(there.headers["Location"])
+    victim = Client()
+    assert victim.get(f"{back.path}?{back.query}")["Location"] == reverse("login")
+    assert victim.get("/").status_code == 302 and not User.objects.exists()
+
+
+def test_a_cancelled_sign_in_is_said(sso: str, client: Client) -> None:
+    away = client.get(BEGIN)
+    there = requests.post(away["Location"], data={"action": "deny"}, allow_redirects=False, timeout=10)
+    back = urlsplit(there.headers["Location"])
+    assert client.get(f"{back.path}?{back.query}")["Location"] == reverse("login")
+    assert "did not sign you in" in said(client)
+
+
+def test_a_provider_that_is_away_is_said(settings: Any, client: Client, db: None) -> None:
+    configure(settings, "http://127.0.0.1:9")
+    assert client.get(BEGIN)["Location"] == reverse("login")
+    assert "Bank ID does not answer" in said(client)
+
+
+def test_without_a_provider_nothing_is_offered(client: Client, db: None) -> None:
+    assert client.get(BEGIN).status_code == 404 and "Sign in by" not in said(client)
+
+
+def test_the_map_of_groups_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROUPS", "cn=ops,=x")
+    with pytest.raises(env.ImproperlyConfigured):
+        env.pairs("GROUPS")
+    monkeypatch.setenv("GROUPS", "lvs-ops=operators, lvs-admins = administrators")
+    assert env.pairs("GROUPS") == [("lvs-ops", "operators"), ("lvs-admins", "administrators")]
+
+
+def test_a_provider_without_tls_keeps_the_panel_from_starting(tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LVSADMIN_")}
+    more = {"LVSADMIN_OIDC_URL": "http://id.example.net", "LVSADMIN_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", "import lvsadmin.settings"]
+    done = subprocess.run(command, env=kept | more, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and "must begin with https://" in done.stderr
+    more["LVSADMIN_OIDC_URL"] = "https://id.example.net"
+    assert subprocess.run(command, env=kept | more, timeout=60).returncode == 0
