@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html import unescape
 from typing import Any
@@ -80,7 +81,8 @@ def test_they_are_saved_in_the_draft_audited_reviewed_and_ordered(
     revision = web.revisions.first()
     assert revision and revision.number == 2 and revision.traffic["switches"] == web.switches
     jobs.send(Run.objects.filter(job__revision=revision).get())
-    assert '"switches":{"expire_nodest_conn":"1","sync_threshold":"3 60"}' in str(sent[-1]["args"][0])
+    order = json.loads(sent[-1]["args"][0]["body"])
+    assert order["payload"]["traffic"]["switches"] == web.switches
     shown = page(ann, reverse("revision-detail", args=[web.pk, 2]))
     assert "expire_nodest_conn" in shown and "3 60" in shown
 
