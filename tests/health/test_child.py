@@ -131,7 +131,7 @@ def test_a_process_that_hangs_is_killed_and_started_again_and_verdicts_hold(
     tmp_path: Path, listener: socket.socket
 ) -> None:
     # It tells its pace every 5 s.
-    checker = CheckingProcess(scripts=tmp_path, hangs_after_s=8)
+    checker = CheckingProcess(scripts=tmp_path, hangs_after_s=11)
     try:
         one = watched(listener.getsockname()[1])
         checker.watch([one], {})
@@ -152,13 +152,13 @@ def test_a_process_that_hangs_is_killed_and_started_again_and_verdicts_hold(
 
 
 def test_a_process_that_has_nothing_to_say_lives_on(tmp_path: Path, listener: socket.socket) -> None:
-    checker = CheckingProcess(scripts=tmp_path, hangs_after_s=8)
+    checker = CheckingProcess(scripts=tmp_path, hangs_after_s=11)
     try:
         one = watched(listener.getsockname()[1])
         checker.watch([one], {})
         assert verdict_of(checker, one).is_up
         pid = child_of()
-        time.sleep(11)
+        time.sleep(12.5)
         assert child_of() == pid and checker.trouble == ""
     finally:
         checker.stop()
