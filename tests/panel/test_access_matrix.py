@@ -172,6 +172,8 @@ EVERYBODY = [
     if (role in ("operator", "administrator") or not place.endswith("by a group"))
     and (role != "nobody" or place == "everywhere")
 ]
+# Whoever sees a cluster brings nothing along from another one where they may do everything.
+EVERYBODY.append(("viewer", "web, and all of other"))
 
 
 def _patterns(resolver: URLResolver) -> Iterator[URLPattern]:
@@ -251,6 +253,8 @@ def somebody(role: str, place: str, clusters: dict[str, Cluster]) -> Client:
     else:
         columns["user"] = user
     RoleBinding.objects.create(cluster=clusters.get(place.partition(",")[0]), **columns)
+    if place.endswith("all of other"):
+        RoleBinding.objects.create(user=user, role="administrator", cluster=clusters["other"])
     return client
 
 
@@ -329,7 +333,8 @@ def test_the_api_answers_each_role_with_what_is_its_own(
             check(response.status_code, expected(row.get or "", "web", role, place), f"{role} of {place}")
         if name == "api-clusters":
             seen = {one["name"] for one in response.json()["clusters"]}
-            assert seen == ({"web", "other"} if place == "everywhere" else {place.partition(",")[0]})
+            both = place in ("everywhere", "web, and all of other")
+            assert seen == ({"web", "other"} if both else {place.partition(",")[0]})
         assert client.get(url).status_code == 401, "a session is not a token"
 
 
