@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -189,6 +192,15 @@ def test_with_the_directory_away_accounts_of_the_panel_still_sign_in(
     User.objects.create_user(username="uma", password="a password of her own")
     assert sign_in(client).status_code == 422
     assert sign_in(client, "uma", "a password of her own")["Location"] == "/"
+
+
+def test_the_environment_turns_it_on(tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LVSADMIN_")}
+    more = {"LVSADMIN_LDAP_URL": "ldaps://ldap.example.net", "LVSADMIN_DATA_DIR": str(tmp_path)}
+    text = "import lvsadmin.settings as it; print(it.AUTH_LDAP_SERVER_URI, it.AUTHENTICATION_BACKENDS[-1])"
+    command = [sys.executable, "-c", text]
+    done = subprocess.run(command, env=kept | more, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["ldaps://ldap.example.net", "cluster.ldap_sign_in.Directory"], done.stderr
 
 
 def test_passwords_do_not_go_over_the_network_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,8 @@ def test_a_mapped_group_lets_in_and_is_written_down(sso: str, client: Client) ->
     olga = User.objects.get(username="olga")
     assert [group.name for group in olga.groups.all()] == ["operators"] and not olga.has_usable_password()
     assert client.get("/").status_code == 200
+    account = client.get(reverse("account")).content.decode()
+    assert "kept elsewhere" in account and "Old password" not in account
     signed_in, added = AuditEntry.objects.all()[:2]
     assert (signed_in.action, signed_in.actor, signed_in.after) == ("sign-in", "olga", {"with": ["Bank ID"]})
     assert (added.action, added.target) == ("person.add", "olga")
@@ -241,4 +243,7 @@ def test_a_provider_without_tls_keeps_the_panel_from_starting(tmp_path: Path) ->
     done = subprocess.run(command, env=kept | more, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0 and "must begin with https://" in done.stderr
     more["LVSADMIN_OIDC_URL"] = "https://id.example.net"
-    assert subprocess.run(command, env=kept | more, timeout=60).returncode == 0
+    more |= {"LVSADMIN_OIDC_NAME": "Bank ID", "LVSADMIN_OIDC_CLIENT_ID": "panel"}
+    command[-1] += " as it; print(it.SOCIALACCOUNT_PROVIDERS['openid_connect']['APPS'])"
+    done = subprocess.run(command, env=kept | more, capture_output=True, text=True, timeout=60)
+    assert "'server_url': 'https://id.example.net'" in done.stdout and "'name': 'Bank ID'" in done.stdout
