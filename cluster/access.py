@@ -17,6 +17,7 @@ from cluster import audit
 from cluster.http import OperatorRequest, actor
 from cluster.models import (
     Backend,
+    ChangeRequest,
     Cluster,
     Director,
     Drain,
@@ -28,13 +29,18 @@ from cluster.models import (
     WeightProfile,
 )
 
-Need = Literal["view", "operate", "administer"]
+Need = Literal["view", "operate", "approve", "administer"]
 AnyRow = TypeVar("AnyRow", bound=Model)
 User = AbstractBaseUser | AnonymousUser
 
 _RANK = {"": 0, Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMINISTRATOR: 3}
-_NEEDED_RANK: dict[Need, int] = {"view": 1, "operate": 2, "administer": 3}
-_NEEDED_ROLE: dict[Need, str] = {"view": "viewer", "operate": "operator", "administer": "administrator"}
+_NEEDED_RANK: dict[Need, int] = {"view": 1, "operate": 2, "approve": 2, "administer": 3}
+_NEEDED_ROLE: dict[Need, str] = {
+    "view": "viewer",
+    "operate": "operator",
+    "approve": "operator",
+    "administer": "administrator",
+}
 
 
 def role_of(user: User, cluster: Cluster | None = None) -> str:
@@ -122,6 +128,13 @@ def get_drain(request: OperatorRequest, pk: int, *, needs: Need) -> Drain:
     drain = _found(found.select_related("cluster"))
     require(request, needs, drain.cluster, what=f"{request.method} {request.path}")
     return drain
+
+
+def get_change(request: OperatorRequest, pk: int, *, needs: Need) -> ChangeRequest:
+    found = ChangeRequest.objects.filter(pk=pk, cluster__in=visible_clusters(request.user))
+    change = _found(found.select_related("cluster", "revision"))
+    require(request, needs, change.cluster, what=f"{request.method} {request.path}")
+    return change
 
 
 def get_revision(request: OperatorRequest, cluster_pk: int, number: int) -> Revision:

@@ -11,7 +11,7 @@ from django.db.models import prefetch_related_objects
 
 from cluster import models
 from cluster.ipvs import state
-from cluster.ipvs.formats.document import canonical_json, fingerprint
+from cluster.ipvs.formats.document import canonical_json, fingerprint, from_document
 from cluster.ipvs.traffic import document as traffic_document
 from cluster.ipvs.traffic.policy import Drain, Policy, Profile, Traffic
 from cluster.models import Backend, Cluster, VirtualService
@@ -30,6 +30,20 @@ def draft_table(cluster: Cluster) -> state.Table:
 def draft_traffic(cluster: Cluster) -> Traffic:
     """What the draft says of failures, and which drains and profiles there are now."""
     return with_operations(Traffic(draft_policies(cluster)), cluster)
+
+
+def revision_said(revision: models.Revision | None) -> tuple[state.Table, dict[state.ServiceKey, Policy]]:
+    """The table and the policies of a revision, as the draft could say them; nothing for none."""
+    if revision is None:
+        return state.Table(), {}
+    table = from_document(revision.table)
+    said = traffic_document.from_document(revision.traffic).policies if revision.traffic else {}
+    return table, {key: policy for key, policy in said.items() if policy != Policy()}
+
+
+def draft_said(cluster: Cluster) -> tuple[state.Table, dict[state.ServiceKey, Policy]]:
+    """The table and the policies of the draft, read once."""
+    return draft_table(cluster), draft_policies(cluster)
 
 
 def draft_policies(cluster: Cluster) -> dict[state.ServiceKey, Policy]:

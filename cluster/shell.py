@@ -12,13 +12,14 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cluster import access, live
-from cluster.models import Director, Sweep
+from cluster.models import ChangeRequest, Director, Sweep
 
 NAVIGATION = [
     ("Overview", "layout-dashboard", "overview", "o"),
     ("Clusters", "topology-star-3", "cluster-list", "c"),
     ("Directors", "server-2", "director-list", "d"),
     ("Services", "arrows-split", "service-list", "s"),
+    ("Changes", "git-compare", "change-list", "h"),
     ("Jobs", "list-check", "job-list", "j"),
     ("Audit", "history", "audit-list", "a"),
 ]
@@ -34,9 +35,12 @@ def shell(request: HttpRequest) -> dict[str, Any]:
         return {}
     is_administrator = access.may(user, "administer")
     entries = [*NAVIGATION, *([PEOPLE] if is_administrator else [])]
-    waiting = Director.objects.waiting().count() if is_administrator else 0
+    counts = {
+        "director-list": Director.objects.waiting().count() if is_administrator else 0,
+        "change-list": _changes_to_approve(user),
+    }
     shown = {
-        "nav": [_entry(request, *entry, waiting=waiting) for entry in entries],
+        "nav": [_entry(request, *entry, counts=counts) for entry in entries],
         "user_label": user.get_username(),
         "role_label": _role_label(user),
         "user_menu": [{"label": "Account", "icon": "key", "url": reverse("account")}],
@@ -48,13 +52,27 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     return {"shell": shown, "is_administrator": is_administrator}
 
 
+def _changes_to_approve(user: Any) -> int:
+    """The open requests that wait for this person's answer."""
+    name = user.get_username()
+    waiting = ChangeRequest.objects.filter(status=ChangeRequest.Status.OPEN).select_related("cluster")
+    others = waiting.exclude(author_name=name).exclude(answers__author_name=name)
+    return sum(access.may(user, "approve", change.cluster) for change in others)
+
+
 def _entry(
-    request: HttpRequest, label: str, icon: str, name: str, key: str, *, waiting: int
+    request: HttpRequest, label: str, icon: str, name: str, key: str, *, counts: dict[str, int]
 ) -> dict[str, Any]:
     url = reverse(name)
     active = request.path == url if url == "/" else request.path.startswith(url)
-    count = waiting if name == "director-list" else 0
-    return {"label": label, "icon": icon, "url": url, "active": active, "key": key, "count": count}
+    return {
+        "label": label,
+        "icon": icon,
+        "url": url,
+        "active": active,
+        "key": key,
+        "count": counts.get(name, 0),
+    }
 
 
 def _role_label(user: Any) -> str:

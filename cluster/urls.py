@@ -5,6 +5,7 @@ from django.urls import include, path
 from cluster.views import (
     account,
     api,
+    approvals,
     audit,
     backends,
     bulk,
@@ -77,6 +78,14 @@ profile_urls = [
     path("profiles/<int:pk>/stop/", profiles.profile_stop, name="profile-stop"),
 ]
 
+# /changes/…
+change_urls = [
+    path("", approvals.change_list, name="change-list"),
+    path("<int:pk>/", approvals.change_detail, name="change-detail"),
+    path("<int:pk>/answer/", approvals.change_answer, name="change-answer"),
+    path("<int:pk>/withdraw/", approvals.change_withdraw, name="change-withdraw"),
+]
+
 # /directors/…
 director_urls = [
     path("", directors.director_list, name="director-list"),
@@ -124,6 +133,7 @@ urlpatterns = [
     path("", overview.overview, name="overview"),
     path("healthz", overview.healthz, name="healthz"),
     path("clusters/", include(cluster_urls)),
+    path("changes/", include(change_urls)),
     path("directors/", include(director_urls)),
     path("drains/", include(drain_urls)),
     path("api/v1/", include(api_urls)),

@@ -7,32 +7,55 @@ import uuid
 from django.db import transaction
 
 from cluster import audit
-from cluster.actions.problems import Rejected, judged_again, lock_cluster, values
+from cluster.actions.problems import Rejected, judged_again, lock_cluster, save_if_unchanged, values
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
 from cluster.models import Cluster
 
-NAMES = ("name", "description")
+NAMES = ("name", "description", "approvals", "ticket_url")
 
 
 @transaction.atomic
-def create_cluster(*, name: str, description: str, by: Actor) -> Cluster:
+def create_cluster(
+    *, name: str, description: str, by: Actor, approvals: int = 0, ticket_url: str = ""
+) -> Cluster:
     """Make an empty cluster."""
     _refuse_taken_name(name)
     with judged_again(lambda: _refuse_taken_name(name)):
-        cluster = Cluster.objects.create(uuid=uuid.uuid4(), name=name, description=description)
+        cluster = Cluster.objects.create(
+            uuid=uuid.uuid4(),
+            name=name,
+            description=description,
+            approvals=approvals,
+            ticket_url=ticket_url,
+            changed_by=by.name,
+        )
     audit.record("cluster.create", cluster, by=by, cluster=cluster, after=values(cluster, NAMES))
     return cluster
 
 
 @transaction.atomic
-def edit_cluster(cluster: Cluster, *, name: str, description: str, by: Actor) -> None:
-    """Change name and description; the directors never see either."""
+def edit_cluster(
+    cluster: Cluster,
+    *,
+    name: str,
+    description: str,
+    seen_version: int,
+    by: Actor,
+    approvals: int = 0,
+    ticket_url: str = "",
+) -> None:
+    """Change the settings; the directors never see one. Rejected where somebody was faster.
+
+    Who lowers `approvals` lets changes pass that nobody else looked at: that is the way in an emergency, and
+    its entry in the log says so by itself."""
+    cluster = lock_cluster(cluster)
     _refuse_taken_name(name, except_for=cluster)
     before = values(cluster, NAMES)
     cluster.name, cluster.description = name, description
+    cluster.approvals, cluster.ticket_url = approvals, ticket_url
     with judged_again(lambda: _refuse_taken_name(name, except_for=cluster)):
-        cluster.save(update_fields=NAMES)
+        save_if_unchanged(cluster, seen_version=seen_version, names=NAMES, by=by.name)
     audit.record("cluster.edit", cluster, by=by, cluster=cluster, before=before, after=values(cluster, NAMES))
 
 

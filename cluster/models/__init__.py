@@ -2,21 +2,25 @@
 
 from cluster.models.access import ApiToken, Role, RoleBinding
 from cluster.models.audit import AuditEntry, AuditHead
+from cluster.models.change import Answer, ChangeRequest
 from cluster.models.inventory import Backend, Cluster, Director, VirtualService
 from cluster.models.job import Job, Run, Sweep
-from cluster.models.revision import Revision
+from cluster.models.revision import Revision, RevisionTag
 from cluster.models.traffic import Drain, WeightProfile
 
 __all__ = [
+    "Answer",
     "ApiToken",
     "AuditEntry",
     "AuditHead",
     "Backend",
+    "ChangeRequest",
     "Cluster",
     "Director",
     "Drain",
     "Job",
     "Revision",
+    "RevisionTag",
     "Role",
     "RoleBinding",
     "Run",

@@ -8,12 +8,13 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from cluster import access
-from cluster.actions import changes, clusters
+from cluster.actions import approvals, changes, clusters
 from cluster.actions.problems import Rejected
+from cluster.approval import approval_of, changes_nothing, editors, open_change
 from cluster.drain_forms import BulkForm
 from cluster.draining import marks
 from cluster.forms import ApplyForm, ClusterForm, ConfirmForm
-from cluster.http import OperatorRequest, actor, poll
+from cluster.http import OperatorRequest, actor, poll, search_text
 from cluster.ipvs.formats.document import from_document
 from cluster.ipvs.formats.ipvsadm import save
 from cluster.ipvs.traffic.document import from_document as traffic_from_document
@@ -48,7 +49,7 @@ def cluster_new(request: OperatorRequest) -> HttpResponse:
     form = ClusterForm(request.POST or None)
     if form.is_valid():
         try:
-            cluster = clusters.create_cluster(**form.cleaned_data, by=actor(request))
+            cluster = clusters.create_cluster(**form.said(), by=actor(request))
             messages.success(request, f"{cluster} is there. Add its directors and services next.")
             return redirect("cluster-detail", cluster.pk)
         except Rejected as rejected:
@@ -91,11 +92,11 @@ def _directors(request: OperatorRequest, cluster: Cluster) -> dict[str, Any]:
 @require_http_methods(["GET", "POST"])
 def cluster_edit(request: OperatorRequest, pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, pk, needs="administer")
-    initial = {"name": cluster.name, "description": cluster.description}
-    form = ClusterForm(request.POST or None, initial=initial)
+    form = ClusterForm(request.POST or None, initial=ClusterForm.initial_of(cluster))
     if form.is_valid():
+        seen = form.cleaned_data["version"] or 0
         try:
-            clusters.edit_cluster(cluster, **form.cleaned_data, by=actor(request))
+            clusters.edit_cluster(cluster, **form.said(), seen_version=seen, by=actor(request))
             messages.success(request, f"{cluster} is saved.")
             return redirect("cluster-detail", cluster.pk)
         except Rejected as rejected:
@@ -119,23 +120,39 @@ def cluster_remove(request: OperatorRequest, pk: int) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def cluster_review(request: OperatorRequest, pk: int) -> HttpResponse:
-    """GET shows what would change (whoever may see the cluster); POST applies just that."""
+    """GET shows what would change (whoever may see the cluster); POST applies just that, or asks for its
+    approval."""
     cluster = access.get_cluster(request, pk, needs="view" if request.method == "GET" else "operate")
-    form = ApplyForm(request.POST or None)
+    form = ApplyForm(request.POST or None, initial={"reason": search_text(request.GET.get("reason"))})
     if form.is_valid():
         try:
+            if "ask" in request.POST:
+                change = approvals.ask(cluster, **form.cleaned_data, by=actor(request))
+                messages.success(request, "Asked. Whoever may approve sees it under Changes.")
+                return redirect("change-detail", change.pk)
             job = changes.apply(cluster, **form.cleaned_data, by=actor(request))
             return redirect("job-detail", job.pk)
         except Rejected as rejected:
-            form.add_error(None, str(rejected))
+            form.add_problems(rejected)
     context = {
         "cluster": cluster,
         "state": cluster_state(cluster),
         "review": review(cluster),
         "form": form,
+        **_approval(cluster),
         "may_operate": access.may(request.user, "operate", cluster),
     }
     return render(request, "cluster/cluster_review.html", context)
+
+
+def _approval(cluster: Cluster) -> dict[str, Any]:
+    """Whether the draft needs somebody's yes, and how far the request for it is."""
+    change = open_change(cluster) if cluster.approvals else None
+    return {
+        "needs_approval": bool(cluster.approvals) and not changes_nothing(cluster),
+        "approval": approval_of(change) if change else None,
+        "editors": sorted(editors(cluster)),
+    }
 
 
 @require_GET

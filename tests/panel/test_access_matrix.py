@@ -8,7 +8,16 @@ from django.urls import get_resolver, reverse
 
 from cluster.actions import drains
 from cluster.ipvs.traffic.policy import Target
-from cluster.models import AuditEntry, Backend, Director, Job, Run, VirtualService, WeightProfile
+from cluster.models import (
+    AuditEntry,
+    Backend,
+    ChangeRequest,
+    Director,
+    Job,
+    Run,
+    VirtualService,
+    WeightProfile,
+)
 from tests.panel.conftest import ANN
 
 # name -> (method, arguments, who may). V: viewer and above, O: operator and above, C: administrator of the
@@ -24,6 +33,10 @@ MATRIX = {
     "cluster-remove": ("get", ["cluster"], "C"),
     "cluster-review": ("get", ["cluster"], "V"),
     "cluster-review POST": ("post", ["cluster"], "O"),
+    "change-list": ("get", [], "all"),
+    "change-detail": ("get", ["change"], "V"),
+    "change-answer": ("post", ["change"], "O"),
+    "change-withdraw": ("post", ["change"], "O"),
     "live": ("get", ["cluster"], "V"),
     "live-table": ("get", ["cluster"], "V"),
     "cluster-bulk": ("post", ["cluster"], "O"),
@@ -111,6 +124,7 @@ def numbers(run: Run, backend: Backend, service: VirtualService, director: Direc
         "revision": 1,
         "profile": WeightProfile.objects.create(cluster=service.cluster, name="night").pk,
         "audit": entry.sequence,
+        "change": ChangeRequest.objects.create(cluster=service.cluster, author_name="ann", reason="x").pk,
         "user": 10_000,
         "token": 10_000,
     }

@@ -38,10 +38,11 @@ def _writes_one_entry(action: str, do: Callable[[], Any]) -> AuditEntry:
 def test_clusters(db: None, web: Cluster) -> None:
     _writes_one_entry("cluster.create", lambda: clusters.create_cluster(name="b", description="", by=ANN))
     entry = _writes_one_entry(
-        "cluster.edit", lambda: clusters.edit_cluster(web, name="shop", description="x", by=ANN)
+        "cluster.edit",
+        lambda: clusters.edit_cluster(web, name="shop", description="x", approvals=1, seen_version=1, by=ANN),
     )
-    assert entry.before == {"name": "web", "description": ""}
-    assert entry.after == {"name": "shop", "description": "x"}
+    assert entry.before == {"name": "web", "description": "", "approvals": 0, "ticket_url": ""}
+    assert entry.after == {"name": "shop", "description": "x", "approvals": 1, "ticket_url": ""}
     _writes_one_entry("cluster.remove", lambda: clusters.remove_cluster(web, by=ANN))
     assert not Cluster.objects.filter(name="shop").exists()
 
@@ -138,7 +139,7 @@ def test_an_apply_of_another_draft_than_was_reviewed_is_rejected(
     web: Cluster, backend: Backend, director: Director
 ) -> None:
     with pytest.raises(Rejected, match="has changed since you opened this review"):
-        changes.apply(web, seen="0" * 64, reason="", by=ANN)
+        changes.apply(web, seen="0" * 64, reason="x", by=ANN)
     assert not Revision.objects.exists()
 
 

@@ -151,7 +151,7 @@ def test_a_released_director_keeps_its_epoch_and_leaves_the_list_of_those_that_w
     for name in ("director-list", "overview"):
         page = ann.get(reverse(name))
         assert "director1" not in page.content.decode()
-        assert [entry["count"] for entry in page.context["shell"]["nav"]] == [0] * 7
+        assert not any(entry["count"] for entry in page.context["shell"]["nav"])
     talker.hello()
     back = Director.objects.get()
     assert "director1" in ann.get(reverse("director-list")).content.decode()

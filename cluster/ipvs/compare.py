@@ -1,0 +1,144 @@
+"""What two tables, with their policies, say differently: object by object, in words, and taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+
+from cluster.ipvs.state import (
+    Backend,
+    BackendKey,
+    Persistence,
+    Service,
+    ServiceFlags,
+    ServiceKey,
+    Table,
+    Tunnel,
+    prefix_of,
+)
+from cluster.ipvs.traffic.policy import Policy
+from cluster.ipvs.traffic.words import policy_changes
+
+Said = tuple[Table, Mapping[ServiceKey, Policy]]
+Row = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One object that two tables say differently. `kind` is add, change or remove; `noun` is service, backend
+    or policy; `rows` are name, before and after of each thing. A service that comes or goes has its backends
+    with it."""
+
+    kind: str
+    noun: str
+    service: ServiceKey
+    backend: BackendKey | None
+    rows: tuple[Row, ...]
+
+    @property
+    def target(self) -> str:
+        """The object, as the audit log names it."""
+        return f"{self.backend} of {self.service}" if self.backend else str(self.service)
+
+    @property
+    def id(self) -> str:
+        """What tells it from the other differences of the same two tables."""
+        return f"{self.noun} {self.target}"
+
+
+def compare(before: Said, after: Said) -> list[Difference]:
+    """Each object that `after` says otherwise than `before`, sorted by service."""
+    (old, old_policies), (new, new_policies) = before, after
+    found: list[Difference] = []
+    for key in sorted(old.keys | new.keys):
+        found += _services(key, old.by_key.get(key), new.by_key.get(key))
+    for key in sorted({*old_policies, *new_policies}):
+        was, now = old_policies.get(key), new_policies.get(key)
+        if rows := policy_changes(was or Policy(), now or Policy()):
+            found.append(Difference(_kind(was, now), "policy", key, None, tuple(rows)))
+    return sorted(found, key=lambda one: one.service)
+
+
+def without(difference: Difference, *, before: Said, after: Said) -> Said:
+    """What `after` says with this one object as `before` has it."""
+    (old, old_policies), (new, new_policies) = before, after
+    key = difference.service
+    policies = dict(new_policies)
+    then, now = old.by_key.get(key), new.by_key.get(key)
+    if difference.noun == "policy":
+        return new, _with(policies, key, old_policies.get(key))
+    if difference.noun == "backend" and now:
+        mine = [one for one in now.backends if one.key != difference.backend]
+        mine += [one for one in (then.backends if then else ()) if one.key == difference.backend]
+        return _with_service(new, key, now.with_backends(mine)), policies
+    if then and now:
+        return _with_service(new, key, then.with_backends(now.backends)), policies
+    return _with_service(new, key, then), _with(policies, key, old_policies.get(key))
+
+
+def _services(key: ServiceKey, old: Service | None, new: Service | None) -> Iterable[Difference]:
+    if old is None or new is None:
+        one, kind = (new, "add") if old is None else (old, "remove")
+        assert one is not None
+        rows = [*_rows(one.header, None), ("backends", ", ".join(map(_backend_words, one.backends)), "")]
+        if kind == "add":
+            rows = [(name, "", said) for name, said, _ in rows]
+        yield Difference(kind, "service", key, None, tuple(row for row in rows if row[1] or row[2]))
+        return
+    if old.header != new.header:
+        yield Difference("change", "service", key, None, tuple(_rows(old.header, new.header)))
+    was, now = ({one.key: one for one in service.backends} for service in (old, new))
+    for place in sorted({*was, *now}):
+        before, after = was.get(place), now.get(place)
+        if before == after:
+            continue
+        rows = _rows(before, after) if before else [(name, "", said) for name, said, _ in _rows(after, None)]
+        yield Difference(_kind(before, after), "backend", key, place, tuple(rows))
+
+
+def _kind(before: object, after: object) -> str:
+    return "add" if before is None else "remove" if after is None else "change"
+
+
+def _rows(one: Service | Backend | None, other: Service | Backend | None) -> list[Row]:
+    """Every field but the key that the two say differently; of one alone, what it sets."""
+    assert one is not None
+    found = []
+    for field in fields(one):
+        if field.name in ("key", "address", "port", "backends"):
+            continue
+        mine = _words(getattr(one, field.name))
+        theirs = _words(getattr(other, field.name)) if other else ""
+        if mine != theirs:
+            found.append((field.name, mine, theirs))
+    return found
+
+
+def _words(value: object) -> str:
+    if isinstance(value, ServiceFlags):
+        return ", ".join(str(flag.name).lower().replace("_", " ") for flag in value)
+    if isinstance(value, Persistence):
+        prefix = prefix_of(value.netmask) if value.netmask > 128 else value.netmask
+        shared = "" if prefix in (32, 128) else f", clients of a /{prefix} together"
+        return f"{value.timeout_s} s{shared}" + (f", by {value.engine}" if value.engine else "")
+    if isinstance(value, Tunnel):
+        port = f" port {value.port}" if value.port else ""
+        return f"{value.kind.word}{port}" + (f", checksum {value.flags}" if value.flags else "")
+    word = getattr(value, "word", value)
+    return "" if word is None else str(word)
+
+
+def _backend_words(backend: Backend) -> str:
+    return f"{backend.key} {backend.forwarding.word} weight {backend.weight}"
+
+
+def _with(
+    policies: dict[ServiceKey, Policy], key: ServiceKey, policy: Policy | None
+) -> dict[ServiceKey, Policy]:
+    rest = {place: one for place, one in policies.items() if place != key}
+    return rest | ({key: policy} if policy else {})
+
+
+def _with_service(table: Table, key: ServiceKey, service: Service | None) -> Table:
+    rest = tuple(one for one in table if one.key != key)
+    return replace(table, services=rest + ((service,) if service else ()))
