@@ -44,8 +44,10 @@ class ProfileForm(PanelForm):
         super().__init__(data, initial=initial, **kwargs)
         self.services = list(tables(cluster)[0])
         self.profile = profile
-        rows = len(profile.hours) if profile else 0
-        self.rows = range(min(MOST_HOURS, rows + SPARE_ROWS))
+        rows = (len(profile.hours) if profile else 0) + SPARE_ROWS
+        # Also the rows of a page that was opened when the profile had more.
+        rows += sum(f"begins-{row}" in (data or {}) for row in range(rows, MOST_HOURS))
+        self.rows = range(min(MOST_HOURS, rows))
         for service in self.services:
             for backend in service.backends:
                 self.fields[weight_name((service.key, backend.key))] = _weight(service, backend)

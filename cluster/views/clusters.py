@@ -9,7 +9,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from cluster import access
 from cluster.actions import approvals, changes, clusters
-from cluster.actions.problems import Rejected
+from cluster.actions.problems import Changed, Rejected
 from cluster.approval import approval_of, changes_nothing, editors, open_change
 from cluster.drain_forms import BulkForm
 from cluster.draining import marks
@@ -23,6 +23,7 @@ from cluster.models import Cluster
 from cluster.overview import cluster_state, cluster_states
 from cluster.review import review
 from cluster.standing import outages
+from cluster.three_way import opened
 
 
 @require_GET
@@ -92,16 +93,20 @@ def _directors(request: OperatorRequest, cluster: Cluster) -> dict[str, Any]:
 @require_http_methods(["GET", "POST"])
 def cluster_edit(request: OperatorRequest, pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, pk, needs="administer")
-    form = ClusterForm(request.POST or None, initial=ClusterForm.initial_of(cluster))
-    if form.is_valid():
-        seen = form.cleaned_data["version"] or 0
+    initial = ClusterForm.initial_of(cluster)
+    shown = opened(request, cluster, lambda data: ClusterForm(data, initial=initial))
+    form = shown.form
+    if shown.may_save and form.is_valid():
         try:
+            seen = shown.seen_version
             clusters.edit_cluster(cluster, **form.said(), seen_version=seen, by=actor(request))
             messages.success(request, f"{cluster} is saved.")
             return redirect("cluster-detail", cluster.pk)
+        except Changed:
+            return cluster_edit(request, pk)
         except Rejected as rejected:
             form.add_problems(rejected)
-    return render(request, "cluster/cluster_form.html", {"form": form, "cluster": cluster})
+    return render(request, "cluster/cluster_form.html", {"form": form, "opened": shown, "cluster": cluster})
 
 
 @require_http_methods(["GET", "POST"])

@@ -138,7 +138,11 @@ class Operator:
         expect(self.page.locator(f"#status-{director}")).to_have_text(status, timeout=JOB_TIMEOUT_MS)
 
     def apply(
-        self, cluster: str, *, reason: str = "a day at work", directors: tuple[str, ...] = ("director1", "director2")
+        self,
+        cluster: str,
+        *,
+        reason: str = "a day at work",
+        directors: tuple[str, ...] = ("director1", "director2"),
     ) -> None:
         self.send(cluster, reason=reason)
         for director in directors:

@@ -5,7 +5,9 @@ SQLite lets only one write at a time, so these run in the stage `postgres` alone
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,13 +16,14 @@ from django.db import connection, transaction
 
 from cluster import audit
 from cluster.actions import approvals, backends, changes, clusters, directors, imports, people, services
-from cluster.actions.problems import Rejected
+from cluster.actions.problems import Changed, Rejected
 from cluster.approval import approval_of, changes_nothing, editors
 from cluster.audit import Actor
 from cluster.desired import draft_print, draft_said, draft_table
 from cluster.ipvs.formats.document import fingerprint
 from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
 from cluster.models import (
+    AuditEntry,
     AuditHead,
     Backend,
     ChangeRequest,
@@ -440,3 +443,38 @@ def test_of_two_who_ask_at_once_one_is_told_who_was_first(
         other = Other(lambda: approvals.ask(web, seen=seen, reason="too", ticket="", by=OTTO))
         other.until_it_waits()
     _refused(other.outcome(), "ann asks for just this already")
+
+
+def test_50_operators_on_one_service_lose_no_update(
+    service: VirtualService, record_property: Callable[[str, object], None]
+) -> None:
+    """Each wants a second of persistence more than what stands there, and looks again when it is told that
+    somebody was faster."""
+    people, start = 50, threading.Barrier(50, timeout=TIMEOUT_S)
+
+    def one_more(number: int) -> int:
+        refusals = 0
+        start.wait()
+        while True:
+            row = VirtualService.objects.select_related("cluster").get(pk=service.pk)
+            wanted = services.ServiceFields(
+                "tcp", "192.168.50.10", 80, name="shop", persistence_s=(row.persistence_s or 0) + 1
+            )
+            try:
+                services.edit_service(row, wanted, seen_version=row.version, by=Actor(f"operator{number}"))
+                return refusals
+            except Changed:
+                refusals += 1
+
+    began = time.monotonic()
+    refusals = [other.outcome() for other in [Other(partial(one_more, number)) for number in range(people)]]
+    seconds = time.monotonic() - began
+    assert all(isinstance(one, int) for one in refusals), refusals
+    row = VirtualService.objects.get(pk=service.pk)
+    assert (row.persistence_s, row.version) == (people, people + 1)
+    edits = AuditEntry.objects.filter(action="service.edit").order_by("sequence")
+    steps = [(entry.before["persistence_s"], entry.after["persistence_s"]) for entry in edits]
+    assert steps == [(number or None, number + 1) for number in range(people)]
+    assert len({entry.actor for entry in edits}) == people and audit.verify() is None
+    print(f"50 operators on one service: 0 lost updates, {sum(refusals)} told, {seconds:.1f} s")
+    record_property("told", sum(refusals))
