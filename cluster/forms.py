@@ -251,6 +251,17 @@ class ApplyForm(PanelForm):
     seen = forms.CharField(max_length=64, widget=forms.HiddenInput)
 
 
+class TagForm(PanelForm):
+    name = forms.RegexField(
+        r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=64,
+        label="Tag",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "class": "mono"}),
+        help_text="Such as before-the-move. One revision of the cluster has it at a time.",
+        error_messages={"invalid": "Use letters, digits and . _ - only, and begin with a letter or a digit."},
+    )
+
+
 class AnswerForm(PanelForm):
     """What somebody says to a change request."""
 

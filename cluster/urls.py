@@ -19,6 +19,7 @@ from cluster.views import (
     overview,
     people,
     profiles,
+    revisions,
     services,
 )
 
@@ -35,8 +36,20 @@ cluster_urls = [
     path("<int:pk>/live/", live.live_page, name="live"),
     path("<int:pk>/live/table/", live.live_table, name="live-table"),
     path("<int:pk>/import/", imports.cluster_import, name="cluster-import"),
-    path("<int:pk>/revisions/", clusters.revision_list, name="revision-list"),
-    path("<int:pk>/revisions/<int:number>/", clusters.revision_detail, name="revision-detail"),
+    path("<int:pk>/draft/", revisions.cluster_draft, name="cluster-draft"),
+    path("<int:pk>/draft/discard/", revisions.draft_discard, name="draft-discard"),
+    path("<int:pk>/compare/", revisions.revision_compare, name="revision-compare"),
+    path("<int:pk>/revisions/", revisions.revision_list, name="revision-list"),
+    path("<int:pk>/revisions/<int:number>/", revisions.revision_detail, name="revision-detail"),
+    path(
+        "<int:pk>/revisions/<int:number>/roll-back/", revisions.revision_roll_back, name="revision-roll-back"
+    ),
+    path("<int:pk>/revisions/<int:number>/tag/", revisions.revision_tag, name="revision-tag"),
+    path(
+        "<int:pk>/revisions/<int:number>/export/<slug:kind>/",
+        revisions.revision_export,
+        name="revision-export",
+    ),
     path("<int:pk>/drains/", drains.drain_list, name="drain-list"),
     path("<int:pk>/drains/new/", drains.drain_new, name="drain-new"),
     path("<int:pk>/bulk/", bulk.cluster_bulk, name="cluster-bulk"),

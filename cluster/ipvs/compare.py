@@ -116,10 +116,14 @@ def _rows(one: Service | Backend | None, other: Service | Backend | None) -> lis
 
 def _words(value: object) -> str:
     if isinstance(value, ServiceFlags):
-        return ", ".join(str(flag.name).lower().replace("_", " ") for flag in value)
+        known = [str(flag.name).lower().replace("_", " ") for flag in ServiceFlags if flag & value]
+        rest = int(value) & ~sum(ServiceFlags)
+        return ", ".join([*known, *([f"{rest:#x}"] if rest else [])])
     if isinstance(value, Persistence):
-        prefix = prefix_of(value.netmask) if value.netmask > 128 else value.netmask
-        shared = "" if prefix in (32, 128) else f", clients of a /{prefix} together"
+        # For IPv6 it is the prefix itself; no IPv4 mask without holes is so low, but 0.
+        prefix = value.netmask if value.netmask <= 128 else prefix_of(value.netmask)
+        group = f"/{prefix}" if prefix is not None else f"mask {value.netmask:#x}"
+        shared = "" if group in ("/32", "/128") else f", clients of a {group} together"
         return f"{value.timeout_s} s{shared}" + (f", by {value.engine}" if value.engine else "")
     if isinstance(value, Tunnel):
         port = f" port {value.port}" if value.port else ""

@@ -1,4 +1,4 @@
-"""Clusters: list, one, new, edit, remove, review and apply, revisions."""
+"""Clusters: list, one, new, edit, remove, review and apply."""
 
 from typing import Any
 
@@ -15,10 +15,6 @@ from cluster.drain_forms import BulkForm
 from cluster.draining import marks
 from cluster.forms import ApplyForm, ClusterForm, ConfirmForm
 from cluster.http import OperatorRequest, actor, poll, search_text
-from cluster.ipvs.formats.document import from_document
-from cluster.ipvs.formats.ipvsadm import save
-from cluster.ipvs.traffic.document import from_document as traffic_from_document
-from cluster.ipvs.traffic.words import policy_words
 from cluster.models import Cluster
 from cluster.overview import cluster_state, cluster_states
 from cluster.review import review
@@ -158,24 +154,3 @@ def _approval(cluster: Cluster) -> dict[str, Any]:
         "approval": approval_of(change) if change else None,
         "editors": sorted(editors(cluster)),
     }
-
-
-@require_GET
-def revision_list(request: OperatorRequest, pk: int) -> HttpResponse:
-    cluster = access.get_cluster(request, pk, needs="view")
-    revisions = cluster.revisions.defer("table")[:100]
-    return render(request, "cluster/revision_list.html", {"cluster": cluster, "revisions": revisions})
-
-
-@require_GET
-def revision_detail(request: OperatorRequest, pk: int, number: int) -> HttpResponse:
-    revision = access.get_revision(request, pk, number)
-    lines = save(from_document(revision.table))
-    policies = traffic_from_document(revision.traffic).policies if revision.traffic else {}
-    context = {
-        "cluster": revision.cluster,
-        "revision": revision,
-        "lines": "\n".join(lines),
-        "policies": [(str(key), policy_words(policy)) for key, policy in policies.items()],
-    }
-    return render(request, "cluster/revision_detail.html", context)

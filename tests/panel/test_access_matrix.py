@@ -49,6 +49,13 @@ MATRIX = {
     "drain-undrain": ("post", ["drain"], "O"),
     "revision-list": ("get", ["cluster"], "V"),
     "revision-detail": ("get", ["cluster", "revision"], "V"),
+    "revision-compare": ("get", ["cluster"], "V"),
+    "revision-roll-back": ("get", ["cluster", "revision"], "O"),
+    "revision-roll-back POST": ("post", ["cluster", "revision"], "O"),
+    "revision-tag": ("post", ["cluster", "revision"], "O"),
+    "revision-export": ("get", ["cluster", "revision", "kind"], "V"),
+    "cluster-draft": ("get", ["cluster"], "V"),
+    "draft-discard": ("post", ["cluster"], "O"),
     "cluster-import": ("get", ["cluster"], "O"),
     "service-new": ("get", ["cluster"], "O"),
     "service-list": ("get", [], "all"),
@@ -100,7 +107,7 @@ ALLOWED = {"ann": "VOAC", "otto": "VO", "vera": "V", "mallory": "", "nobody": ""
 
 
 @pytest.fixture
-def numbers(run: Run, backend: Backend, service: VirtualService, director: Director) -> dict[str, int]:
+def numbers(run: Run, backend: Backend, service: VirtualService, director: Director) -> dict[str, int | str]:
     entry = AuditEntry.objects.filter(cluster="web").first()
     assert entry is not None
     target = Target(address=backend.address)
@@ -122,6 +129,7 @@ def numbers(run: Run, backend: Backend, service: VirtualService, director: Direc
         "director": director.pk,
         "job": run.job_id,
         "revision": 1,
+        "kind": "json",
         "profile": WeightProfile.objects.create(cluster=service.cluster, name="night").pk,
         "audit": entry.sequence,
         "change": ChangeRequest.objects.create(cluster=service.cluster, author_name="ann", reason="x").pk,
@@ -140,7 +148,7 @@ def test_every_url_is_in_the_matrix() -> None:
 @pytest.mark.parametrize("who", ALLOWED)
 @pytest.mark.parametrize("name", MATRIX)
 def test_a_page_opens_for_whom_it_should_alone(
-    name: str, who: str, numbers: dict[str, int], request: pytest.FixtureRequest
+    name: str, who: str, numbers: dict[str, int | str], request: pytest.FixtureRequest
 ) -> None:
     client: Client = request.getfixturevalue(who)
     method, needed, allowed = MATRIX[name]
@@ -156,7 +164,7 @@ def test_a_page_opens_for_whom_it_should_alone(
 
 
 @pytest.mark.parametrize("name", [name for name in MATRIX if name.split()[0] not in PUBLIC])
-def test_a_stranger_is_sent_to_the_sign_in_page(name: str, numbers: dict[str, int]) -> None:
+def test_a_stranger_is_sent_to_the_sign_in_page(name: str, numbers: dict[str, int | str]) -> None:
     method, needed, _ = MATRIX[name]
     response = getattr(Client(), method)(reverse(name.split()[0], args=[numbers[noun] for noun in needed]))
     assert response.status_code == 302 and response["Location"].startswith("/sign-in/")
@@ -176,7 +184,7 @@ def test_a_refusal_says_which_role_is_needed_and_is_written_down(vera: Client, j
 
 
 @pytest.mark.parametrize("name", [name for name, (method, _, _) in MATRIX.items() if method == "get"])
-def test_no_get_changes_anything(name: str, numbers: dict[str, int], ann: Client) -> None:
+def test_no_get_changes_anything(name: str, numbers: dict[str, int | str], ann: Client) -> None:
     before = (AuditEntry.objects.count(), Job.objects.count(), Backend.objects.get().weight)
     ann.get(reverse(name.split()[0], args=[numbers[noun] for noun in MATRIX[name][1]]))
     assert (AuditEntry.objects.count(), Job.objects.count(), Backend.objects.get().weight) == before
