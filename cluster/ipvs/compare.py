@@ -92,7 +92,11 @@ def _services(key: ServiceKey, old: Service | None, new: Service | None) -> Iter
         before, after = was.get(place), now.get(place)
         if before == after:
             continue
-        rows = _rows(before, after) if before else [(name, "", said) for name, said, _ in _rows(after, None)]
+        if before and after:
+            rows = _rows(before, after)
+        else:
+            said = [_backend_words(there) if there else "" for there in (before, after)]
+            rows = [("backend", said[0], said[1])]
         yield Difference(_kind(before, after), "backend", key, place, tuple(rows))
 
 
@@ -133,7 +137,10 @@ def _words(value: object) -> str:
 
 
 def _backend_words(backend: Backend) -> str:
-    return f"{backend.key} {backend.forwarding.word} weight {backend.weight}"
+    """In one line, without thresholds that are not set."""
+    thresholds = f" thresholds {backend.upper} and {backend.lower}" if backend.upper or backend.lower else ""
+    tunnel = f" ({_words(backend.tunnel)})" if backend.tunnel else ""
+    return f"{backend.key} {backend.forwarding.word}{tunnel} weight {backend.weight}{thresholds}"
 
 
 def _with(

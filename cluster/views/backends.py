@@ -60,6 +60,8 @@ def backend_set_weight(request: OperatorRequest, pk: int) -> HttpResponse:
         try:
             backends.set_weight(backend, seen_version=seen, weight=weight, by=actor(request))
             messages.success(request, f"The weight of {backend} is {weight} in the draft; it was {before}.")
+        except Changed as changed:
+            messages.error(request, f"{changed} You wanted weight {weight}.")
         except Rejected as rejected:
             messages.error(request, str(rejected))
     else:

@@ -18,6 +18,7 @@ from cluster.desired import policy_value
 from cluster.ipvs.traffic.checks import Check, CheckKind
 from cluster.ipvs.traffic.policy import Hours, Policy
 from cluster.models import Backend, Cluster, VirtualService, WeightProfile
+from tests.panel.test_pages import text_of
 from tests.panel.test_profiles import said
 
 OLGA = Actor("olga")
@@ -96,6 +97,13 @@ def test_one_click_takes_theirs_or_keeps_mine(otto: Client, backend: Backend) ->
     assert page.press().response.status_code == 302
     row = Backend.objects.get()
     assert (row.weight, row.name) == (7, "mine")
+
+
+def test_a_weight_that_comes_second_is_said_beside_theirs(otto: Client, backend: Backend) -> None:
+    backends.set_weight(backend, seen_version=1, weight=7, by=OLGA)
+    url = reverse("backend-set-weight", args=[backend.pk])
+    page = text_of(otto.post(url, {"weight": 3, "version": 1}, follow=True))
+    assert "olga has changed it" in page and "weight 7" in page and "You wanted weight 3." in page
 
 
 def test_a_third_who_is_faster_still_is_shown_as_well(otto: Client, backend: Backend) -> None:
