@@ -44,7 +44,11 @@ class Approval:
         """The one word for lists."""
         if self.change.status != ChangeRequest.Status.OPEN:
             return self.change.status
-        return "void" if self.is_void else "waiting for approval" if self.missing else "approved"
+        if self.is_void:
+            return "void"
+        if not self.needed:
+            return "not needed"
+        return "waiting for approval" if self.missing else "approved"
 
     def why_not(self, name: str) -> str:
         """Why the person of this name may not approve it, in a sentence; empty where they may."""

@@ -32,8 +32,11 @@ def draft_traffic(cluster: Cluster) -> Traffic:
     return with_operations(Traffic(draft_policies(cluster)), cluster)
 
 
-def revision_said(revision: models.Revision | None) -> tuple[state.Table, dict[state.ServiceKey, Policy]]:
-    """The table and the policies of a revision, as the draft could say them; nothing for none."""
+def revision_said(
+    revision: models.Revision | models.ChangeRequest | None,
+) -> tuple[state.Table, dict[state.ServiceKey, Policy]]:
+    """The table and the policies of a revision, or of what was asked to become one, as the draft could say
+    them; nothing for none."""
     if revision is None:
         return state.Table(), {}
     table = from_document(revision.table)

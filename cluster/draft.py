@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
 from dataclasses import dataclass
 
 from cluster import desired
@@ -12,6 +12,9 @@ from cluster.models import AuditEntry, Cluster
 
 # Of more edits than this without an apply the oldest are passed over.
 MOST_EDITS = 5000
+# Edits of the whole draft: they tell who, where none tells of the object itself.
+_WHOLE = ("cluster.import", "draft.discard-all", "draft.roll-back")
+_OF_POLICIES = ("service.set-policy", "backend.set-check")
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,16 @@ def draft_changes(cluster: Cluster) -> list[DraftChange]:
     """Every object of the draft that differs from the newest revision."""
     found = draft_differences(cluster)
     entries = list(draft_edits(cluster)[:MOST_EDITS]) if found else []
-    return [DraftChange(one, list(_about(one, entries))) for one in found]
+    whole = [entry for entry in entries if entry.action in _WHOLE]
+    by_service = defaultdict(list)
+    for entry in entries:
+        # Of a backend it is "192.0.2.11:80 of TCP 192.0.2.1:80".
+        by_service[entry.target.rpartition(" of ")[2]].append(entry)
+    changes = []
+    for one in found:
+        mine = [entry for entry in by_service[str(one.service)] if _is_about(one, entry)]
+        changes.append(DraftChange(one, mine or whole))
+    return changes
 
 
 def draft_differences(cluster: Cluster) -> list[Difference]:
@@ -45,20 +57,8 @@ def former_names(cluster: Cluster) -> dict[str, str]:
     return names
 
 
-def _about(one: Difference, entries: Iterable[AuditEntry]) -> Iterable[AuditEntry]:
-    """The edits of this object; where there is none, those of the whole draft, as an import is."""
-    mine = [entry for entry in entries if _is_about(one, entry)]
-    whole = ("cluster.import", "draft.discard-all", "draft.roll-back")
-    return mine or [entry for entry in entries if entry.action in whole]
-
-
 def _is_about(one: Difference, entry: AuditEntry) -> bool:
-    within = f" of {one.service}"
-    if one.noun == "policy":
-        mine = entry.target == str(one.service) or entry.target.endswith(within)
-        return mine and entry.action in ("service.set-policy", "backend.set-check", "draft.discard")
-    if entry.action in ("service.set-policy", "backend.set-check"):
-        return False
-    if one.noun == "service" and one.kind != "change":
-        return entry.target == str(one.service) or entry.target.endswith(within)
-    return entry.target == one.target
+    """Of an edit of this service or of one of its backends."""
+    if one.noun == "policy" or entry.action in _OF_POLICIES:
+        return one.noun == "policy" and entry.action in (*_OF_POLICIES, "draft.discard")
+    return entry.target == one.target or (one.noun == "service" and one.kind != "change")

@@ -9,8 +9,10 @@ from cluster import audit, desired
 from cluster.actions.problems import Rejected, lock_cluster
 from cluster.approval import Approval, approval_of, changes_nothing, open_change
 from cluster.audit import Actor
+from cluster.ipvs.formats.document import to_document
 from cluster.ipvs.rules import Problem, table_problems
 from cluster.ipvs.state import Table
+from cluster.ipvs.traffic import document as traffic_document
 from cluster.ipvs.traffic.policy import Traffic
 from cluster.ipvs.traffic.rules import traffic_problems
 from cluster.models import Answer, ChangeRequest, Cluster, Revision
@@ -59,7 +61,7 @@ def ask(cluster: Cluster, *, seen: str, reason: str, ticket: str, by: Actor) -> 
     cluster = lock_cluster(cluster)
     if not reason.strip():
         raise Rejected(Problem("reason", NEEDS_REASON))
-    reviewed_draft(cluster, seen=seen)
+    table, traffic = reviewed_draft(cluster, seen=seen)
     if not cluster.approvals or changes_nothing(cluster):
         raise Rejected(Problem("", "Nobody has to approve this. Apply it."))
     older = open_change(cluster)
@@ -68,9 +70,13 @@ def ask(cluster: Cluster, *, seen: str, reason: str, ticket: str, by: Actor) -> 
         raise Rejected(Problem("", text))
     if older is not None:
         _close(older, ChangeRequest.Status.SUPERSEDED, by)
+    newest = cluster.revisions.only("number").first()
     change = ChangeRequest.objects.create(
         cluster=cluster,
         draft_print=seen,
+        table=to_document(table),
+        traffic=traffic_document.to_document(Traffic(traffic.policies)),
+        base=newest.number if newest else 0,
         author_id=by.user_id,
         author_name=by.name,
         reason=reason,

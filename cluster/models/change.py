@@ -13,7 +13,9 @@ class ChangeRequest(models.Model):
     """Somebody asks that the draft as it was reviewed may be applied. `draft_print` is
     that of cluster.desired: with another draft the request is void.
 
-    Of a cluster one request at most is open; `revision` is what an applied one became."""
+    `table` and `traffic` are documents of that draft as those of a revision, and `base` is the number of the
+    newest revision then, 0 before the first: what was asked for can be looked at for ever. Of a cluster one
+    request at most is open; `revision` is what an applied one became."""
 
     class Status(models.TextChoices):
         OPEN = "open", "Open"
@@ -24,6 +26,9 @@ class ChangeRequest(models.Model):
 
     cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="change_requests")
     draft_print = models.CharField(max_length=64)
+    table = models.JSONField()
+    traffic = models.JSONField(default=dict)
+    base = models.PositiveIntegerField(default=0)
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.OPEN)
     author = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     author_name = models.CharField(max_length=150)

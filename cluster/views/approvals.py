@@ -24,6 +24,7 @@ MOST_SHOWN = 50
 @require_GET
 def change_list(request: OperatorRequest) -> HttpResponse:
     mine = ChangeRequest.objects.filter(cluster__in=access.visible_clusters(request.user))
+    mine = mine.defer("table", "traffic")
     found = mine.select_related("cluster", "revision").prefetch_related("answers")
     waiting = [approval_of(change) for change in found.filter(status=ChangeRequest.Status.OPEN)]
     over = found.exclude(status=ChangeRequest.Status.OPEN)[:MOST_SHOWN]
@@ -80,7 +81,7 @@ def _page(request: OperatorRequest, change: ChangeRequest, form: AnswerForm) -> 
         "cluster": change.cluster,
         "approval": approval,
         "form": form,
-        "differences": _differences(change, is_void=approval.is_void),
+        "differences": _differences(change),
         "may_approve": may_approve,
         "may_operate": access.may(request.user, "operate", change.cluster),
         "why_not": why_not,
@@ -88,13 +89,7 @@ def _page(request: OperatorRequest, change: ChangeRequest, form: AnswerForm) -> 
     return render(request, "cluster/change_detail.html", context)
 
 
-def _differences(change: ChangeRequest, *, is_void: bool) -> list[Difference] | None:
-    """What the request changes: the draft against the newest revision, or the revision that it became against
-    the one before. None where the draft that was asked for is not there any more."""
-    revisions = Revision.objects.filter(cluster=change.cluster)
-    if change.revision is not None:
-        before = revisions.filter(number__lt=change.revision.number).first()
-        return compare(desired.revision_said(before), desired.revision_said(change.revision))
-    if change.status == ChangeRequest.Status.OPEN and not is_void:
-        return compare(desired.revision_said(revisions.first()), desired.draft_said(change.cluster))
-    return None
+def _differences(change: ChangeRequest) -> list[Difference]:
+    """What the request changes: the draft as it was asked for, against the newest revision of then."""
+    base = Revision.objects.filter(cluster=change.cluster, number=change.base).first()
+    return compare(desired.revision_said(base), desired.revision_said(change))

@@ -27,6 +27,7 @@ from cluster.ipvs.traffic.words import policy_words
 from cluster.models import Cluster, Revision
 
 MOST_SHOWN = 200
+MOST_CHANGES = 500
 _ENDINGS = {
     "ipvsadm": "ipvsadm",
     "keepalived": "conf",
@@ -177,10 +178,12 @@ def draft_discard(request: OperatorRequest, pk: int) -> HttpResponse:
 
 
 def _draft(request: OperatorRequest, cluster: Cluster, form: ConfirmForm) -> HttpResponse:
+    changes = draft_changes(cluster)
     context = {
         "cluster": cluster,
         "form": form,
-        "changes": draft_changes(cluster),
+        "changes": changes[:MOST_CHANGES],
+        "count": len(changes),
         "newest": cluster.revisions.defer("table", "traffic").first(),
         "seen": desired.draft_print(*desired.draft_said(cluster)),
         "waiting": open_change(cluster),

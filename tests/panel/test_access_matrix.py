@@ -7,6 +7,8 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 
 from cluster.actions import drains
+from cluster.ipvs.formats.document import to_document
+from cluster.ipvs.state import Table
 from cluster.ipvs.traffic.policy import Target
 from cluster.models import (
     AuditEntry,
@@ -132,7 +134,9 @@ def numbers(run: Run, backend: Backend, service: VirtualService, director: Direc
         "kind": "json",
         "profile": WeightProfile.objects.create(cluster=service.cluster, name="night").pk,
         "audit": entry.sequence,
-        "change": ChangeRequest.objects.create(cluster=service.cluster, author_name="ann", reason="x").pk,
+        "change": ChangeRequest.objects.create(
+            cluster=service.cluster, author_name="ann", reason="x", table=to_document(Table())
+        ).pk,
         "user": 10_000,
         "token": 10_000,
     }

@@ -226,6 +226,25 @@ def test_the_request_says_what_it_changes_and_why_one_may_not_approve(strict: Cl
     assert "You asked for it." in text_of(response) and not change.answers.exists()
 
 
+def test_what_was_refused_can_still_be_looked_at(strict: Cluster, ann: Client) -> None:
+    apply_with(strict, OLGA)
+    backends.set_weight(Backend.objects.get(), seen_version=1, weight=7, by=OTTO)
+    change = ask(strict)
+    approvals.refuse(change, sentence="wait for the release", by=OLGA)
+    backends.set_weight(Backend.objects.get(), seen_version=2, weight=9, by=OTTO)
+    page = text_of(ann.get(reverse("change-detail", args=[change.pk])))
+    assert "weight: 1 &rarr; 7" in page and "against revision 1" in page and "wait for the release" in page
+
+
+def test_a_request_whose_cluster_asks_for_nobody_any_more_is_not_called_approved(
+    strict: Cluster, ann: Client
+) -> None:
+    change = ask(strict)
+    Cluster.objects.update(approvals=0)
+    assert approval_of(change).status == "not needed"
+    assert "approval no longer needed" in text_of(ann.get(reverse("change-list")))
+
+
 def test_the_navigation_counts_what_waits_for_oneself(strict: Cluster, ann: Client, mallory: Client) -> None:
     ask(strict)
     olga = person("olga", Role.OPERATOR)

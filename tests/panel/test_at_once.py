@@ -15,7 +15,17 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from cluster import audit
-from cluster.actions import approvals, backends, changes, clusters, directors, imports, people, services
+from cluster.actions import (
+    approvals,
+    backends,
+    changes,
+    clusters,
+    directors,
+    drafts,
+    imports,
+    people,
+    services,
+)
 from cluster.actions.problems import Changed, Rejected
 from cluster.approval import approval_of, changes_nothing, editors
 from cluster.audit import Actor
@@ -443,6 +453,17 @@ def test_of_two_who_ask_at_once_one_is_told_who_was_first(
         other = Other(lambda: approvals.ask(web, seen=seen, reason="too", ticket="", by=OTTO))
         other.until_it_waits()
     _refused(other.outcome(), "ann asks for just this already")
+
+
+def test_nothing_is_discarded_that_is_edited_at_this_moment(web: Cluster, job: Job, backend: Backend) -> None:
+    backends.set_weight(backend, seen_version=1, weight=7, by=ANN)
+    seen = draft_print(*draft_said(Cluster.objects.get(pk=web.pk)))
+    with transaction.atomic():
+        backends.set_weight(backend, seen_version=2, weight=9, by=ANN)
+        other = Other(lambda: drafts.discard_all(web, seen=seen, by=OTTO))
+        other.until_it_waits()
+    _refused(other.outcome(), "has changed since you opened this page")
+    assert Backend.objects.get().weight == 9
 
 
 def test_50_operators_on_one_service_lose_no_update(
