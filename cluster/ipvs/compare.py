@@ -80,7 +80,10 @@ def _services(key: ServiceKey, old: Service | None, new: Service | None) -> Iter
     if old is None or new is None:
         one, kind = (new, "add") if old is None else (old, "remove")
         assert one is not None
-        rows = [*_rows(one.header, None), ("backends", ", ".join(map(_backend_words, one.backends)), "")]
+        rows = [
+            *_rows(one.header, None),
+            ("backends", ", ".join(f"{b.key} {_backend_words(b)}" for b in one.backends), ""),
+        ]
         if kind == "add":
             rows = [(name, "", said) for name, said, _ in rows]
         yield Difference(kind, "service", key, None, tuple(row for row in rows if row[1] or row[2]))
@@ -96,7 +99,7 @@ def _services(key: ServiceKey, old: Service | None, new: Service | None) -> Iter
             rows = _rows(before, after)
         else:
             said = [_backend_words(there) if there else "" for there in (before, after)]
-            rows = [("backend", said[0], said[1])]
+            rows = [("forwarding", said[0], said[1])]
         yield Difference(_kind(before, after), "backend", key, place, tuple(rows))
 
 
@@ -140,7 +143,7 @@ def _backend_words(backend: Backend) -> str:
     """In one line, without thresholds that are not set."""
     thresholds = f" thresholds {backend.upper} and {backend.lower}" if backend.upper or backend.lower else ""
     tunnel = f" ({_words(backend.tunnel)})" if backend.tunnel else ""
-    return f"{backend.key} {backend.forwarding.word}{tunnel} weight {backend.weight}{thresholds}"
+    return f"{backend.forwarding.word}{tunnel} weight {backend.weight}{thresholds}"
 
 
 def _with(

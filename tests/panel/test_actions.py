@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -17,9 +18,31 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from cluster import audit
-from cluster.actions import backends, changes, clusters, directors, people, services
+from cluster.actions import (
+    approvals,
+    backends,
+    changes,
+    clusters,
+    directors,
+    drafts,
+    people,
+    revisions,
+    services,
+)
 from cluster.actions.problems import Rejected
-from cluster.models import AuditEntry, Backend, Cluster, Director, Job, Revision, Role, Run, VirtualService
+from cluster.desired import draft_print, draft_said
+from cluster.models import (
+    AuditEntry,
+    Backend,
+    ChangeRequest,
+    Cluster,
+    Director,
+    Job,
+    Revision,
+    Role,
+    Run,
+    VirtualService,
+)
 from tests.panel.conftest import ANN, TalkingDirector, apply_draft
 
 SERVICE = services.ServiceFields("tcp", "192.168.50.20", 443)
@@ -74,6 +97,40 @@ def test_backends(service: VirtualService, backend: Backend) -> None:
     )
     assert (entry.before, entry.after) == ({"weight": 4}, {"weight": 9})
     _writes_one_entry("backend.remove", lambda: backends.remove_backend(backend, by=ANN))
+
+
+def test_change_control(web: Cluster, backend: Backend, director: Director) -> None:
+    def seen() -> str:
+        return draft_print(*draft_said(Cluster.objects.get(pk=web.pk)))
+
+    def ask() -> ChangeRequest:
+        return approvals.ask(web, seen=seen(), reason="peak", ticket="", by=audit.Actor("otto"))
+
+    def answered(act: Callable[..., Any]) -> Callable[[], Any]:
+        change = ChangeRequest.objects.get(status="open")
+        return lambda: act(change, by=ANN)
+
+    Cluster.objects.update(approvals=1)
+    change = ask()
+    _writes_one_entry("change.withdraw", answered(approvals.withdraw))
+    ask()
+    _writes_one_entry("change.refuse", answered(partial(approvals.refuse, sentence="no")))
+    ask()
+    olga = audit.Actor("olga")
+    approvals.approve(ChangeRequest.objects.get(status="open"), sentence="yes", by=olga)
+    apply_draft(web)
+    change.refresh_from_db()
+    assert change.status == "withdrawn"
+    backends.set_weight(backend, seen_version=1, weight=7, by=olga)
+    ask()
+    _writes_one_entry("change.approve", answered(partial(approvals.approve, sentence="yes")))
+    revision = Revision.objects.get()
+    item = f"backend {backend} of {backend.service}"
+    _writes_one_entry("draft.discard", lambda: drafts.discard(web, item=item, seen=seen(), by=ANN))
+    _writes_one_entry("draft.discard-all", lambda: drafts.discard_all(web, seen=seen(), by=ANN))
+    _writes_one_entry("draft.roll-back", lambda: drafts.roll_back(web, revision, seen=seen(), by=ANN))
+    _writes_one_entry("revision.tag", lambda: revisions.tag(revision, name="a", by=ANN))
+    _writes_one_entry("revision.untag", lambda: revisions.untag(revision, name="a", by=ANN))
 
 
 def test_directors(web: Cluster, talker: TalkingDirector) -> None:
