@@ -99,7 +99,7 @@ def _services(key: ServiceKey, old: Service | None, new: Service | None) -> Iter
             rows = _rows(before, after)
         else:
             said = [_backend_words(there) if there else "" for there in (before, after)]
-            rows = [("forwarding", said[0], said[1])]
+            rows = [("settings", said[0], said[1])]
         yield Difference(_kind(before, after), "backend", key, place, tuple(rows))
 
 
