@@ -37,6 +37,13 @@ class ClusterForm(PanelForm):
         help_text="Such as https://tickets.example.net/browse/{ticket}. Empty: tickets are not linked.",
     )
 
+    reason = forms.CharField(
+        label="Reason",
+        max_length=200,
+        required=False,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        help_text="Needed where fewer people than before have to approve. Kept in the audit log.",
+    )
     version = forms.IntegerField(widget=forms.HiddenInput, required=False)
 
     @classmethod

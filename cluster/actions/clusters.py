@@ -44,19 +44,24 @@ def edit_cluster(
     by: Actor,
     approvals: int = 0,
     ticket_url: str = "",
+    reason: str = "",
 ) -> None:
     """Change the settings; the directors never see one. Rejected where somebody was faster.
 
-    Who lowers `approvals` lets changes pass that nobody else looked at: that is the way in an emergency, and
-    its entry in the log says so by itself."""
+    Who lowers `approvals` lets changes pass that fewer others looked at: that is the way in an emergency, and
+    it needs a reason."""
     cluster = lock_cluster(cluster)
     _refuse_taken_name(name, except_for=cluster)
     before = values(cluster, NAMES)
+    if approvals < cluster.approvals and not reason.strip():
+        text = "Say why fewer people than before have to approve a change. It is kept in the audit log."
+        raise Rejected(Problem("reason", text))
     cluster.name, cluster.description = name, description
     cluster.approvals, cluster.ticket_url = approvals, ticket_url
     with judged_again(lambda: _refuse_taken_name(name, except_for=cluster)):
         save_if_unchanged(cluster, seen_version=seen_version, names=NAMES, by=by.name)
-    audit.record("cluster.edit", cluster, by=by, cluster=cluster, before=before, after=values(cluster, NAMES))
+    after = values(cluster, NAMES)
+    audit.record("cluster.edit", cluster, by=by, cluster=cluster, before=before, after=after, reason=reason)
 
 
 @transaction.atomic

@@ -64,6 +64,7 @@ def cluster_detail(request: OperatorRequest, pk: int) -> HttpResponse:
         "marks": marks(cluster, services),
         "bulk_actions": BulkForm.ACTIONS,
         "jobs": cluster.jobs.prefetch_related("runs")[:5],
+        "waiting": open_change(cluster),
         "may_operate": access.may(request.user, "operate", cluster),
     }
     return render(request, "cluster/cluster_detail.html", context)
@@ -94,8 +95,13 @@ def cluster_edit(request: OperatorRequest, pk: int) -> HttpResponse:
     form = shown.form
     if shown.may_save and form.is_valid():
         try:
-            seen = shown.seen_version
-            clusters.edit_cluster(cluster, **form.said(), seen_version=seen, by=actor(request))
+            clusters.edit_cluster(
+                cluster,
+                **form.said(),
+                reason=form.cleaned_data["reason"],
+                seen_version=shown.seen_version,
+                by=actor(request),
+            )
             messages.success(request, f"{cluster} is saved.")
             return redirect("cluster-detail", cluster.pk)
         except Changed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from django.test import Client
 from django.urls import reverse
@@ -144,7 +146,7 @@ def test_an_old_approval_does_not_come_back_with_an_old_draft(strict: Cluster) -
     approvals.approve(change, sentence="fine", by=OLGA)
     backends.set_weight(Backend.objects.get(), seen_version=1, weight=7, by=OTTO)
     settings = {"name": "web", "description": ""}
-    clusters.edit_cluster(strict, **settings, approvals=0, seen_version=1, by=ANN)
+    clusters.edit_cluster(strict, **settings, approvals=0, seen_version=1, reason="fire", by=ANN)
     apply_draft(strict)
     strict.refresh_from_db()
     clusters.edit_cluster(strict, **settings, approvals=1, seen_version=2, by=ANN)
@@ -154,10 +156,15 @@ def test_an_old_approval_does_not_come_back_with_an_old_draft(strict: Cluster) -
 
 
 def test_in_an_emergency_an_administrator_changes_the_policy_which_is_written_down(strict: Cluster) -> None:
-    clusters.edit_cluster(strict, name="web", description="", approvals=0, seen_version=1, by=ANN)
+    lower = partial(clusters.edit_cluster, strict, name="web", description="", approvals=0, seen_version=1)
+    with pytest.raises(Rejected, match="Say why fewer people than before") as rejected:
+        lower(reason=" ", by=ANN)
+    assert rejected.value.problems[0].field == "reason"
+    lower(reason="the site is down", by=ANN)
     entry = AuditEntry.objects.first()
     assert entry and entry.before and entry.after
     assert (entry.action, entry.before["approvals"], entry.after["approvals"]) == ("cluster.edit", 1, 0)
+    assert entry.reason == "the site is down"
     assert apply_draft(strict).revision
 
 
@@ -188,6 +195,15 @@ def apply_with(cluster: Cluster, approver: Actor) -> None:
 
 
 # ── Pages ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_lowering_the_approvals_without_a_reason_keeps_the_form(strict: Cluster, ann: Client) -> None:
+    url = reverse("cluster-edit", args=[strict.pk])
+    said = {"name": "web", "description": "typed", "approvals": "0", "version": "1"}
+    page = ann.post(url, said).content.decode()
+    assert "Say why fewer people than before" in page and 'value="typed"' in page
+    assert ann.post(url, said | {"reason": "fire"}).status_code == 302
+    assert not Cluster.objects.get().approvals
 
 
 def test_the_review_asks_and_then_applies(strict: Cluster, otto: Client) -> None:
