@@ -13,7 +13,7 @@ from cluster import access, desired
 from cluster.actions import approvals
 from cluster.actions.problems import Rejected
 from cluster.approval import approval_of
-from cluster.forms import AnswerForm
+from cluster.change_forms import AnswerForm
 from cluster.http import OperatorRequest, actor
 from cluster.ipvs.compare import Difference, compare
 from cluster.models import ChangeRequest, Revision

@@ -17,8 +17,9 @@ from cluster import access, desired
 from cluster.actions import drafts, revisions
 from cluster.actions.problems import Rejected
 from cluster.approval import open_change
+from cluster.change_forms import TagForm
 from cluster.draft import draft_changes
-from cluster.forms import ConfirmForm, TagForm
+from cluster.forms import ConfirmForm
 from cluster.http import OperatorRequest, actor, page_number
 from cluster.ipvs.compare import Said, compare
 from cluster.ipvs.formats import kinds
