@@ -208,5 +208,11 @@ def _side(cluster: Cluster, wanted: str | None, *, default: int | str) -> tuple[
 
 
 def _compared(before: Said, after: Said) -> dict[str, Any]:
-    lines = unified_diff(save(before[0]), save(after[0]), "before", "after", lineterm="", n=1)
-    return {"differences": compare(before, after), "lines": "\n".join(list(lines)[2:])}
+    return {"differences": compare(before, after), "lines": "\n".join(_lines(before, after))}
+
+
+def _lines(before: Said, after: Said) -> list[str]:
+    """Lines that go and come, with one around them; where lines are left out between, a mark."""
+    found = list(unified_diff(save(before[0]), save(after[0]), lineterm="", n=1))[3:]
+    # The tool's own options begin with a dash too, so the sign stands apart.
+    return ["…" if line.startswith("@@") else f"{line[0]} {line[1:]}" for line in found]

@@ -33,7 +33,7 @@ def test_any_two_are_compared_in_words_and_lines(two: Cluster, vera: Client) -> 
     page = text_of(vera.get(url, {"before": "1", "after": "2"}))
     assert "weight: 1 &rarr; 7" in page and "Slow start" in page
     line = "-a -t 192.168.50.10:80 -r 192.168.50.11:80 -m -w"
-    assert f"-{line} 1" in page and f"+{line} 7" in page
+    assert f"- {line} 1" in page and f"+ {line} 7" in page and "@@" not in page
     assert "All directors of a cluster get the same table" in page
     assert "weight: 7 &rarr; 1" in text_of(vera.get(url, {"before": "2", "after": "1"}))
     assert "Nothing differs" in text_of(vera.get(url))
