@@ -106,6 +106,16 @@ def test_a_weight_that_comes_second_is_said_beside_theirs(otto: Client, backend:
     assert "olga has changed it" in page and "weight 7" in page and "You wanted weight 3." in page
 
 
+def test_what_was_typed_is_shown_where_the_object_is_gone(otto: Client, backend: Backend) -> None:
+    page = Page(otto, reverse("backend-edit", args=[backend.pk])).type(weight=37, name="<real1>")
+    backends.remove_backend(backend, by=OLGA)
+    answer = otto.post(page.url, page.fields)
+    text = answer.content.decode()
+    assert answer.status_code == 404 and "What you typed" in text
+    assert "<dd>37</dd>" in text and "&lt;real1&gt;" in text and "csrf" not in text.split('id="typed"')[1]
+    assert "What you typed" not in otto.get(page.url).content.decode()
+
+
 def test_a_third_who_is_faster_still_is_shown_as_well(otto: Client, backend: Backend) -> None:
     page = Page(otto, reverse("backend-edit", args=[backend.pk])).type(weight=3)
     backends.edit_backend(backend, fields_of(backend, weight=7), seen_version=1, by=OLGA)
