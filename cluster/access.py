@@ -17,6 +17,7 @@ from cluster import audit
 from cluster.http import OperatorRequest, actor
 from cluster.models import (
     Backend,
+    ChangeRequest,
     Cluster,
     Director,
     Drain,
@@ -155,6 +156,13 @@ def get_drain(request: OperatorRequest, pk: int, *, needs: Need) -> Drain:
     drain = _found(found.select_related("cluster"))
     require(request, needs, drain.cluster, what=f"{request.method} {request.path}")
     return drain
+
+
+def get_change(request: OperatorRequest, pk: int, *, needs: Need) -> ChangeRequest:
+    found = ChangeRequest.objects.filter(pk=pk, cluster__in=visible_clusters(request.user))
+    change = _found(found.select_related("cluster", "revision"))
+    require(request, needs, change.cluster, what=f"{request.method} {request.path}")
+    return change
 
 
 def get_revision(request: OperatorRequest, cluster_pk: int, number: int) -> Revision:

@@ -11,7 +11,8 @@ from django.db.models import prefetch_related_objects
 
 from cluster import models
 from cluster.ipvs import state
-from cluster.ipvs.formats.document import canonical_json, fingerprint
+from cluster.ipvs.compare import Said
+from cluster.ipvs.formats.document import canonical_json, fingerprint, from_document
 from cluster.ipvs.traffic import document as traffic_document
 from cluster.ipvs.traffic.policy import Drain, Policy, Profile, Traffic
 from cluster.models import Backend, Cluster, VirtualService
@@ -36,6 +37,20 @@ def draft_traffic(cluster: Cluster) -> Traffic:
 def drafted(cluster: Cluster) -> Traffic:
     """What the draft says of failures and switches."""
     return Traffic(draft_policies(cluster), switches=cluster.switches)
+
+
+def revision_said(revision: models.Revision | models.ChangeRequest | None) -> Said:
+    """What a revision says, or what was asked to become one, as the draft could say it; nothing for none."""
+    if revision is None:
+        return Said(state.Table(), {}, {})
+    traffic = traffic_document.from_document(revision.traffic) if revision.traffic else Traffic()
+    policies = {key: policy for key, policy in traffic.policies.items() if policy != Policy()}
+    return Said(from_document(revision.table), policies, traffic.switches)
+
+
+def draft_said(cluster: Cluster) -> Said:
+    """What the draft says, read once."""
+    return Said(draft_table(cluster), draft_policies(cluster), cluster.switches)
 
 
 def draft_policies(cluster: Cluster) -> dict[state.ServiceKey, Policy]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, SetPasswordForm, UsernameField
 from django.db.models import QuerySet
 
-from cluster.actions import backends, services
+from cluster.actions import backends, clusters, services
+from cluster.actions.approvals import NEEDS_REASON
 from cluster.fields import AddressField, PanelForm, port_field, weight_field
 from cluster.ipvs.formats import kinds
 from cluster.models import Backend, Cluster, VirtualService
@@ -17,6 +19,51 @@ from cluster.models import Backend, Cluster, VirtualService
 class ClusterForm(PanelForm):
     name = forms.CharField(max_length=64, help_text="What your team calls it, such as web or dns.")
     description = forms.CharField(max_length=200, required=False)
+    approvals = forms.TypedChoiceField(
+        label="Who has to approve a change",
+        choices=Cluster.APPROVALS,
+        coerce=int,
+        initial=0,
+        widget=forms.RadioSelect,
+        help_text="Before it is applied. Never who edited the draft or asked. In an emergency an"
+        " administrator sets this to nobody, which is written into the audit log. Drains and profiles need"
+        " no approval.",
+    )
+    ticket_url = forms.CharField(
+        label="Where a ticket is read",
+        max_length=200,
+        required=False,
+        widget=forms.TextInput(attrs={"class": "mono", "autocomplete": "off", "spellcheck": "false"}),
+        help_text="Such as https://tickets.example.net/browse/{ticket}. Empty: tickets are not linked.",
+    )
+
+    reason = forms.CharField(
+        label="Reason",
+        max_length=200,
+        required=False,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        help_text="Needed where fewer people than before have to approve. Kept in the audit log.",
+    )
+    version = forms.IntegerField(widget=forms.HiddenInput, required=False)
+
+    @classmethod
+    def initial_of(cls, cluster: Cluster) -> dict[str, Any]:
+        """What an edit form shows of a cluster."""
+        return {name: getattr(cluster, name) for name in (*clusters.NAMES, "version")}
+
+    def said(self) -> dict[str, Any]:
+        """The cleaned values as the actions take them."""
+        return {name: self.cleaned_data[name] for name in clusters.NAMES}
+
+    def clean_ticket_url(self) -> str:
+        said = str(self.cleaned_data["ticket_url"])
+        if said and (not re.match(r"https?://[^/\s{}]+/", said) or said.count("{ticket}") != 1):
+            raise forms.ValidationError(
+                "Begin with https:// and a host, and write {ticket} once where the ticket's name belongs."
+            )
+        if re.search(r"[\s\"'<>\\]", said):
+            raise forms.ValidationError("An address has no blanks, quotes or angle brackets.")
+        return said
 
 
 class ServiceForm(PanelForm):
@@ -198,9 +245,15 @@ class WeightForm(PanelForm):
 class ApplyForm(PanelForm):
     reason = forms.CharField(
         max_length=200,
-        required=False,
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
         help_text="Why; for the audit log and for whoever reads it at night.",
+        error_messages={"required": NEEDS_REASON},
+    )
+    ticket = forms.CharField(
+        max_length=64,
+        required=False,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "class": "mono"}),
+        help_text="What it is called where your team plans its work.",
     )
     seen = forms.CharField(max_length=64, widget=forms.HiddenInput)
 

@@ -17,9 +17,9 @@ AnyRole = str | CustomRole
 
 PERMISSIONS: dict[Need, str] = {
     "view": "See clusters, their numbers and what was done there.",
-    "edit": "Change the draft: services, backends, health policies, imports.",
+    "edit": "Change the draft: services, backends, health policies, imports, rolling back.",
     "operate": "Drain, set weights, use weight profiles, try checks, load kernel modules.",
-    "apply": "Apply the draft, apply again, roll back, confirm and cancel.",
+    "apply": "Apply the draft, apply again, confirm and cancel.",
     "approve": "Approve changes of somebody else.",
     "administer": "Keep clusters, directors, people and their roles.",
     "audit": "Read, export and verify the whole audit log; see people and their roles.",

@@ -77,8 +77,10 @@ class ProfileForm(PanelForm):
         # A form that comes back has the fields that it went out with.
         self.shown = [name for name in self.known if name in data] if data else self.found[:MOST_SHOWN]
         super().__init__(data, initial=initial | weights, **kwargs)
-        rows = len(profile.hours) if profile else 0
-        self.rows = range(min(MOST_HOURS, rows + SPARE_ROWS))
+        rows = (len(profile.hours) if profile else 0) + SPARE_ROWS
+        # Also the rows of a page that was opened when the profile had more.
+        rows += sum(f"begins-{row}" in (data or {}) for row in range(rows, MOST_HOURS))
+        self.rows = range(min(MOST_HOURS, rows))
         self.fields |= {name: _weight(*self.known[name]) for name in self.shown}
         for row in self.rows:
             self.fields |= _hours_fields(row)

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cluster import access, live
-from cluster.models import Cluster, Director, Sweep
+from cluster.models import ChangeRequest, Cluster, Director, Sweep
 from cluster.permissions import grants_of
 
 NAVIGATION = [
@@ -20,6 +20,7 @@ NAVIGATION = [
     ("Clusters", "topology-star-3", "cluster-list", "c"),
     ("Directors", "server-2", "director-list", "d"),
     ("Services", "arrows-split", "service-list", "s"),
+    ("Changes", "git-compare", "change-list", "h"),
     ("Jobs", "list-check", "job-list", "j"),
     ("Audit", "history", "audit-list", "a"),
 ]
@@ -35,11 +36,14 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     if user is None or not user.is_authenticated or getattr(request, "htmx", False):
         return {}
     is_administrator = access.may(user, "administer")
-    waiting = Director.objects.waiting().count() if is_administrator else 0
+    counts = {
+        "director-list": Director.objects.waiting().count() if is_administrator else 0,
+        "change-list": _changes_to_approve(user),
+    }
     shown = {
         "nav": [
-            *(_entry(request, *entry, waiting=waiting) for entry in NAVIGATION),
-            _entry(request, *PEOPLE, waiting=0) | {"why": access.answer(user, "audit").why},
+            *(_entry(request, *entry, counts=counts) for entry in NAVIGATION),
+            _entry(request, *PEOPLE, counts={}) | {"why": access.answer(user, "audit").why},
         ],
         "user_label": user.get_username(),
         "role_label": _role_label(user),
@@ -52,13 +56,27 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     return {"shell": shown, "is_administrator": is_administrator}
 
 
+def _changes_to_approve(user: Any) -> int:
+    """The open requests that wait for this person's answer."""
+    name = user.get_username()
+    waiting = ChangeRequest.objects.filter(status=ChangeRequest.Status.OPEN).select_related("cluster")
+    others = waiting.exclude(author_name=name).exclude(answers__author_name=name)
+    return sum(access.may(user, "approve", change.cluster) for change in others)
+
+
 def _entry(
-    request: HttpRequest, label: str, icon: str, name: str, key: str, *, waiting: int
+    request: HttpRequest, label: str, icon: str, name: str, key: str, *, counts: dict[str, int]
 ) -> dict[str, Any]:
     url = reverse(name)
     active = request.path == url if url == "/" else request.path.startswith(ALSO_BELOW.get(name, url))
-    count = waiting if name == "director-list" else 0
-    return {"label": label, "icon": icon, "url": url, "active": active, "key": key, "count": count}
+    return {
+        "label": label,
+        "icon": icon,
+        "url": url,
+        "active": active,
+        "key": key,
+        "count": counts.get(name, 0),
+    }
 
 
 def _role_label(user: Any) -> str:

@@ -6,6 +6,7 @@ from cluster.account_urls import account_urls
 from cluster.views import (
     account,
     api,
+    approvals,
     audit,
     backends,
     bulk,
@@ -19,6 +20,7 @@ from cluster.views import (
     overview,
     people,
     profiles,
+    revisions,
     roles,
     services,
     switches,
@@ -38,8 +40,20 @@ cluster_urls = [
     path("<int:pk>/live/", live.live_page, name="live"),
     path("<int:pk>/live/table/", live.live_table, name="live-table"),
     path("<int:pk>/import/", imports.cluster_import, name="cluster-import"),
-    path("<int:pk>/revisions/", clusters.revision_list, name="revision-list"),
-    path("<int:pk>/revisions/<int:number>/", clusters.revision_detail, name="revision-detail"),
+    path("<int:pk>/draft/", revisions.cluster_draft, name="cluster-draft"),
+    path("<int:pk>/draft/discard/", revisions.draft_discard, name="draft-discard"),
+    path("<int:pk>/compare/", revisions.revision_compare, name="revision-compare"),
+    path("<int:pk>/revisions/", revisions.revision_list, name="revision-list"),
+    path("<int:pk>/revisions/<int:number>/", revisions.revision_detail, name="revision-detail"),
+    path(
+        "<int:pk>/revisions/<int:number>/roll-back/", revisions.revision_roll_back, name="revision-roll-back"
+    ),
+    path("<int:pk>/revisions/<int:number>/tag/", revisions.revision_tag, name="revision-tag"),
+    path(
+        "<int:pk>/revisions/<int:number>/export/<slug:kind>/",
+        revisions.revision_export,
+        name="revision-export",
+    ),
     path("<int:pk>/drains/", drains.drain_list, name="drain-list"),
     path("<int:pk>/drains/new/", drains.drain_new, name="drain-new"),
     path("<int:pk>/bulk/", bulk.cluster_bulk, name="cluster-bulk"),
@@ -79,6 +93,14 @@ profile_urls = [
     path("profiles/<int:pk>/remove/", profiles.profile_remove, name="profile-remove"),
     path("profiles/<int:pk>/use/", profiles.profile_use, name="profile-use"),
     path("profiles/<int:pk>/stop/", profiles.profile_stop, name="profile-stop"),
+]
+
+# /changes/…
+change_urls = [
+    path("", approvals.change_list, name="change-list"),
+    path("<int:pk>/", approvals.change_detail, name="change-detail"),
+    path("<int:pk>/answer/", approvals.change_answer, name="change-answer"),
+    path("<int:pk>/withdraw/", approvals.change_withdraw, name="change-withdraw"),
 ]
 
 # /directors/…
@@ -155,6 +177,7 @@ urlpatterns = [
     path("", overview.overview, name="overview"),
     path("healthz", overview.healthz, name="healthz"),
     path("clusters/", include(cluster_urls)),
+    path("changes/", include(change_urls)),
     path("directors/", include(director_urls)),
     path("drains/", include(drain_urls)),
     path("api/v1/", include(api_urls)),

@@ -24,7 +24,7 @@ SETTINGS = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "autovacuum": "off",
-    "max_connections": "20",
+    "max_connections": "80",
     "shared_buffers": "64MB",
     # What waits for a lock for ever would hold up everything; in the panel nothing waits for seconds.
     "lock_timeout": "20s",

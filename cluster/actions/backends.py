@@ -63,6 +63,7 @@ def edit_backend(backend: Backend, said: BackendFields, *, seen_version: int, by
 @transaction.atomic
 def set_weight(backend: Backend, *, seen_version: int, weight: int, by: Actor) -> None:
     """Change the weight alone: what one does in a peak period."""
+    lock_cluster(backend.service.cluster)
     before = values(backend, ("weight",))
     backend.weight = weight
     _judge(backend)

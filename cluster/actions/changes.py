@@ -7,13 +7,13 @@ from typing import Any
 from django.db import transaction
 
 from cluster import audit, desired, jobs
+from cluster.actions.approvals import NEEDS_REASON, close_applied, require_approval, reviewed_draft
 from cluster.actions.problems import Rejected, lock_cluster
 from cluster.audit import Actor
 from cluster.ipvs.formats.document import fingerprint, to_document
-from cluster.ipvs.rules import Problem, table_problems
+from cluster.ipvs.rules import Problem
 from cluster.ipvs.traffic import document as traffic_document
 from cluster.ipvs.traffic.policy import Traffic
-from cluster.ipvs.traffic.rules import traffic_problems
 from cluster.models import Cluster, Director, Job, Revision, Run
 from cluster.permissions import Need, right_of
 
@@ -22,19 +22,21 @@ _NO_TRAFFIC = traffic_document.to_document(Traffic())
 
 
 @transaction.atomic
-def apply(cluster: Cluster, *, seen: str, reason: str, by: Actor) -> Job:
-    """Make a revision of the draft and queue it for every director of the cluster.
+def apply(cluster: Cluster, *, seen: str, reason: str, by: Actor, ticket: str = "") -> Job:
+    """Make a revision of the draft and queue it for every director of the cluster. A change that had to be
+    approved keeps the reason and the ticket that it was approved with.
 
     `seen` is the print of the draft that the operator reviewed, policies and switches included; Rejected
-    where the draft is another one now, where it breaks a rule, and where there is no director."""
+    where the draft is another one now, where it breaks a rule, where an approval or the reason is missing,
+    and where there is no director."""
     # Two applies at once take turns, so that revisions are numbered without gaps.
     cluster = lock_cluster(cluster)
-    table, traffic = desired.draft_table(cluster), desired.draft_traffic(cluster)
-    if desired.draft_print(table, traffic.policies, traffic.switches) != seen:
-        text = "The draft has changed since you opened this review. Look at it again before you apply."
-        raise Rejected(Problem("", text))
-    if problems := [*table_problems(table), *traffic_problems(table, traffic)]:
-        raise Rejected(*(Problem("", f"{key}: {problem.text}") for key, problem in problems))
+    table, traffic = reviewed_draft(cluster, seen=seen)
+    approval = require_approval(cluster)
+    if approval is not None:
+        reason, ticket = approval.change.reason, approval.change.ticket
+    if not reason.strip():
+        raise Rejected(Problem("reason", NEEDS_REASON))
     directors = list(cluster.directors.all())
     if not directors:
         raise Rejected(Problem("", f"{cluster} has no director yet. Add one first."))
@@ -43,7 +45,8 @@ def apply(cluster: Cluster, *, seen: str, reason: str, by: Actor) -> Job:
         "traffic": traffic_document.to_document(traffic),
         "fingerprint": fingerprint(table),
     }
-    revision = _revision_of(cluster, content, reason=reason, by=by)
+    revision = _revision_of(cluster, content, reason=reason, ticket=ticket, by=by)
+    close_applied(cluster, approval, revision, by=by)
     job = jobs.queue(
         kind=Job.Kind.APPLY, cluster=cluster, directors=directors, by=by, reason=reason, revision=revision
     )
@@ -52,7 +55,14 @@ def apply(cluster: Cluster, *, seen: str, reason: str, by: Actor) -> Job:
         job.title,
         by=by,
         cluster=cluster,
-        after={"revision": revision.number, "fingerprint": revision.fingerprint, "job": job.pk},
+        after={
+            "revision": revision.number,
+            "fingerprint": revision.fingerprint,
+            "job": job.pk,
+            "ticket": ticket,
+            "request": approval.change.pk if approval else None,
+            "approved_by": [answer.author_name for answer in approval.counted] if approval else [],
+        },
         reason=reason,
     )
     return job
@@ -116,7 +126,9 @@ def apply_again(job: Job, *, by: Actor) -> Job:
     return again
 
 
-def _revision_of(cluster: Cluster, content: dict[str, Any], *, reason: str, by: Actor) -> Revision:
+def _revision_of(
+    cluster: Cluster, content: dict[str, Any], *, reason: str, by: Actor, ticket: str = ""
+) -> Revision:
     """The newest revision where it says the same already, else a new one."""
     newest = cluster.revisions.first()
     if (
@@ -132,4 +144,5 @@ def _revision_of(cluster: Cluster, content: dict[str, Any], *, reason: str, by: 
         author_id=by.user_id,
         author_name=by.name,
         reason=reason,
+        ticket=ticket,
     )

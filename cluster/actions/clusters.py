@@ -8,26 +8,38 @@ from collections.abc import Mapping
 from django.db import transaction
 
 from cluster import audit
-from cluster.actions.problems import Rejected, judged_again, lock_cluster, values
+from cluster.actions.problems import Rejected, judged_again, lock_cluster, save_if_unchanged, values
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
 from cluster.ipvs.tuning import switch_problems
 from cluster.models import Cluster
 
-NAMES = ("name", "description")
+NAMES = ("name", "description", "approvals", "ticket_url")
 _NO_SWITCHES: Mapping[str, str] = {}
 
 
 @transaction.atomic
 def create_cluster(
-    *, name: str, description: str, switches: Mapping[str, str] = _NO_SWITCHES, by: Actor
+    *,
+    name: str,
+    description: str,
+    by: Actor,
+    switches: Mapping[str, str] = _NO_SWITCHES,
+    approvals: int = 0,
+    ticket_url: str = "",
 ) -> Cluster:
     """Make an empty cluster. `switches` are what its directors are to have below net.ipv4.vs."""
     _refuse_taken_name(name)
     _refuse_odd_switches(switches)
     with judged_again(lambda: _refuse_taken_name(name)):
         cluster = Cluster.objects.create(
-            uuid=uuid.uuid4(), name=name, description=description, switches=dict(switches)
+            uuid=uuid.uuid4(),
+            name=name,
+            description=description,
+            switches=dict(switches),
+            approvals=approvals,
+            ticket_url=ticket_url,
+            changed_by=by.name,
         )
     after = values(cluster, NAMES) | ({"switches": cluster.switches} if switches else {})
     audit.record("cluster.create", cluster, by=by, cluster=cluster, after=after)
@@ -35,14 +47,33 @@ def create_cluster(
 
 
 @transaction.atomic
-def edit_cluster(cluster: Cluster, *, name: str, description: str, by: Actor) -> None:
-    """Change name and description; the directors never see either."""
+def edit_cluster(
+    cluster: Cluster,
+    *,
+    name: str,
+    description: str,
+    seen_version: int,
+    by: Actor,
+    approvals: int = 0,
+    ticket_url: str = "",
+    reason: str = "",
+) -> None:
+    """Change the settings; the directors never see one. Rejected where somebody was faster.
+
+    Who lowers `approvals` lets changes pass that fewer others looked at: that is the way in an emergency, and
+    it needs a reason."""
+    cluster = lock_cluster(cluster)
     _refuse_taken_name(name, except_for=cluster)
     before = values(cluster, NAMES)
+    if approvals < cluster.approvals and not reason.strip():
+        text = "Say why fewer people than before have to approve a change. It is kept in the audit log."
+        raise Rejected(Problem("reason", text))
     cluster.name, cluster.description = name, description
+    cluster.approvals, cluster.ticket_url = approvals, ticket_url
     with judged_again(lambda: _refuse_taken_name(name, except_for=cluster)):
-        cluster.save(update_fields=NAMES)
-    audit.record("cluster.edit", cluster, by=by, cluster=cluster, before=before, after=values(cluster, NAMES))
+        save_if_unchanged(cluster, seen_version=seen_version, names=NAMES, by=by.name)
+    after = values(cluster, NAMES)
+    audit.record("cluster.edit", cluster, by=by, cluster=cluster, before=before, after=after, reason=reason)
 
 
 @transaction.atomic

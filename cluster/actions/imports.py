@@ -9,13 +9,13 @@ from django.db import transaction
 
 from cluster import audit, desired
 from cluster.actions.problems import Rejected, lock_cluster
+from cluster.actions.rows import write_policy, write_service
 from cluster.audit import Actor
 from cluster.ipvs.formats.ipvsadm import save
 from cluster.ipvs.rules import Problem, table_problems
-from cluster.ipvs.state import Service, ServiceKey, Table
-from cluster.ipvs.traffic import document
+from cluster.ipvs.state import ServiceKey, Table
 from cluster.ipvs.traffic.policy import Policy
-from cluster.models import Backend, Cluster, VirtualService
+from cluster.models import Cluster, VirtualService
 
 # The audit log keeps so many lines of before and after; the draft itself has them all.
 MOST_LINES = 500
@@ -64,9 +64,10 @@ def import_table(
     rows = {desired.service_value(row, with_backends=False).key: row for row in cluster.services.all()}
     try:
         for service in found:
-            row = _write(cluster, rows.get(service.key), service, by)
+            row = write_service(cluster, rows.get(service.key), service, by)
             if (policy := (policies or {}).get(service.key)) is not None:
-                _write_policy(row, policy, by)
+                fresh = VirtualService.objects.get(pk=row.pk)
+                write_policy(row, policy_after(desired.policy_value(fresh), policy), by)
     except ValueError as error:
         raise Rejected(Problem("", str(error))) from None
     for key, row in rows.items():
@@ -81,41 +82,3 @@ def import_table(
         after={"table": save(after)[:MOST_LINES]},
     )
     return after
-
-
-def _write(cluster: Cluster, row: VirtualService | None, service: Service, by: Actor) -> VirtualService:
-    row = row or VirtualService(cluster=cluster, version=0)
-    if row.pk is None or desired.service_value(row, with_backends=False) != service.header:
-        for name, value in desired.service_columns(service).items():
-            setattr(row, name, value)
-        row.version, row.changed_by = row.version + 1, by.name
-        row.save()
-    there = {desired.backend_value(backend).key: backend for backend in row.backends.all()}
-    for wanted in service.backends:
-        backend = there.pop(wanted.key, None) or Backend(service=row, version=0)
-        if backend.pk is None or desired.backend_value(backend) != wanted:
-            for name, value in desired.backend_columns(wanted).items():
-                setattr(backend, name, value)
-            backend.version, backend.changed_by = backend.version + 1, by.name
-            backend.save()
-    for gone in there.values():
-        gone.delete()
-    return row
-
-
-def _write_policy(row: VirtualService, found: Policy, by: Actor) -> None:
-    row = VirtualService.objects.get(pk=row.pk)
-    before = desired.policy_value(row)
-    after = policy_after(before, found)
-    if after == before:
-        return
-    row.policy = document.policy_to_document(replaced(after, overrides={}))
-    row.version, row.changed_by = row.version + 1, by.name
-    row.save()
-    for backend in row.backends.all():
-        check = after.overrides.get(desired.backend_value(backend).key)
-        wanted = document.check_to_document(check) if check else None
-        if backend.check_override != wanted:
-            backend.check_override = wanted
-            backend.version, backend.changed_by = backend.version + 1, by.name
-            backend.save()

@@ -21,6 +21,10 @@ class Rejected(Exception):
         self.problems = problems
 
 
+class Changed(Rejected):
+    """Somebody else saved the row first. Pages show their version beside one's own."""
+
+
 def values(row: models.Model, names: Sequence[str]) -> dict[str, Any]:
     """The columns of a row that the audit log shows before and after."""
     return {name: getattr(row, name) for name in names}
@@ -61,4 +65,5 @@ def save_if_unchanged(row: Any, *, seen_version: int, names: Sequence[str], by: 
         shown = {name: getattr(now, name) for name in names} if now else {}
         state = ", ".join(f"{name} {it}" for name, it in shown.items() if not isinstance(it, dict))
         text = f"{who} since you opened this form. " + (f"It now says: {state}. " if state else "")
-        raise Rejected(Problem("", text + "Nothing was saved; open it again and repeat your change."))
+        problem = Problem("", text + "Nothing was saved; open it again and repeat your change.")
+        raise Changed(problem) if now else Rejected(problem)

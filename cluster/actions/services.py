@@ -62,7 +62,11 @@ def edit_service(service: VirtualService, said: ServiceFields, *, seen_version: 
 def remove_service(service: VirtualService, *, by: Actor) -> None:
     """Remove a service and its backends from the draft. Rejected where somebody else has already."""
     lock_cluster(service.cluster)
-    before = values(service, NAMES) | {"backends": [str(backend) for backend in service.backends.all()]}
+    backends = list(service.backends.all())
+    before = values(service, NAMES) | {"backends": [str(backend) for backend in backends]}
+    # With which they come back where somebody takes this back.
+    if named := {str(backend): backend.name for backend in backends if backend.name}:
+        before["backend_names"] = named
     if not VirtualService.objects.filter(pk=service.pk).delete()[0]:
         raise Rejected(Problem("", f"Somebody has removed {service} meanwhile."))
     audit.record("service.remove", service, by=by, cluster=service.cluster, before=before)

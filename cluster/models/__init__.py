@@ -2,17 +2,20 @@
 
 from cluster.models.access import ApiToken, CustomRole, Role, RoleBinding, ServiceAccount
 from cluster.models.audit import AuditEntry, AuditHead
+from cluster.models.change import Answer, ChangeRequest
 from cluster.models.inventory import Backend, Cluster, Director, VirtualService
 from cluster.models.job import Job, Run, Sweep
 from cluster.models.one_time_link import OneTimeLink
-from cluster.models.revision import Revision
+from cluster.models.revision import Revision, RevisionTag
 from cluster.models.traffic import Drain, WeightProfile
 
 __all__ = [
+    "Answer",
     "ApiToken",
     "AuditEntry",
     "AuditHead",
     "Backend",
+    "ChangeRequest",
     "Cluster",
     "CustomRole",
     "Director",
@@ -20,6 +23,7 @@ __all__ = [
     "Job",
     "OneTimeLink",
     "Revision",
+    "RevisionTag",
     "Role",
     "RoleBinding",
     "Run",

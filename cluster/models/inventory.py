@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Self
+from urllib.parse import quote
 
 from django.db import models
 from django.utils import timezone
@@ -15,12 +16,22 @@ from cluster.wire.envelope import fingerprint
 
 class Cluster(models.Model):
     """Directors that carry the same table. The cluster's uuid is what messages name. `switches` are the
-    values below net.ipv4.vs that its directors are to have, by name; what is not named they keep."""
+    values below net.ipv4.vs that its directors are to have, by name; what is not named they keep.
+
+    `approvals` is how many people, other than those who made a change, have to approve it. `ticket_url` is
+    where a ticket is read, with {ticket} in its place; empty where tickets are only named."""
+
+    APPROVALS = [(0, "Nobody: who may apply, applies"), (1, "One other person"), (2, "Two other people")]
 
     uuid = models.UUIDField(unique=True, editable=False)
     name = models.CharField(max_length=64, unique=True)
     description = models.CharField(max_length=200, blank=True)
     switches = models.JSONField(default=dict, blank=True)
+    approvals = models.PositiveSmallIntegerField(choices=APPROVALS, default=0)
+    ticket_url = models.CharField(max_length=200, blank=True)
+    version = models.PositiveIntegerField(default=1)
+    changed_by = models.CharField(max_length=150, blank=True)
+    changed_at = models.DateTimeField(auto_now=True)
     created = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -35,6 +46,10 @@ class Cluster(models.Model):
         said, because then nobody knows better."""
         said = [set(known) for one in self.directors.all() if (known := one.facts.get("schedulers"))]
         return set(SCHEDULERS).intersection(*said)
+
+    def ticket_link(self, ticket: str) -> str:
+        """Where this ticket is read; empty where nobody knows."""
+        return self.ticket_url.replace("{ticket}", quote(ticket, safe="")) if ticket else ""
 
 
 # Who waits to be added says so every 30 s; who stopped is not waiting any more.

@@ -22,6 +22,7 @@ class Revision(models.Model):
     author = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     author_name = models.CharField(max_length=150)
     reason = models.CharField(max_length=200, blank=True)
+    ticket = models.CharField(max_length=64, blank=True)
     created = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -35,3 +36,24 @@ class Revision(models.Model):
         if self.pk:
             raise TypeError("A revision never changes; make a new one.")
         super().save(*args, **kwargs)
+
+    @property
+    def ticket_link(self) -> str:
+        return self.cluster.ticket_link(self.ticket)
+
+
+class RevisionTag(models.Model):
+    """A name for a revision, beside it because a revision never changes."""
+
+    cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="revision_tags")
+    revision = models.ForeignKey(Revision, models.CASCADE, related_name="tags")
+    name = models.CharField(max_length=64)
+    author_name = models.CharField(max_length=150)
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["cluster", "name"], name="one_revision_per_tag")]
+
+    def __str__(self) -> str:
+        return self.name

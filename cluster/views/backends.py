@@ -7,10 +7,11 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from cluster import access
 from cluster.actions import backends
-from cluster.actions.problems import Rejected
+from cluster.actions.problems import Changed, Rejected
 from cluster.forms import BackendForm, WeightForm
 from cluster.http import OperatorRequest, actor
 from cluster.models import Backend
+from cluster.three_way import opened
 
 
 @require_http_methods(["GET", "POST"])
@@ -32,16 +33,20 @@ def backend_new(request: OperatorRequest, service_pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def backend_edit(request: OperatorRequest, pk: int) -> HttpResponse:
     backend = access.get_backend(request, pk, needs="edit")
-    form = BackendForm(request.POST or None, initial=BackendForm.initial_of(backend))
-    if form.is_valid():
-        seen = form.cleaned_data["version"] or 0
+    initial = BackendForm.initial_of(backend)
+    shown = opened(request, backend, lambda data: BackendForm(data, initial=initial))
+    form = shown.form
+    if shown.may_save and form.is_valid():
         try:
-            backends.edit_backend(backend, form.said(), seen_version=seen, by=actor(request))
+            backends.edit_backend(backend, form.said(), seen_version=shown.seen_version, by=actor(request))
             messages.success(request, f"{backend} is saved in the draft.")
             return redirect("service-detail", backend.service_id)
+        except Changed:
+            return backend_edit(request, pk)
         except Rejected as rejected:
             form.add_problems(rejected)
-    context = {"form": form, "service": backend.service, "backend": get_object_or_404(Backend, pk=pk)}
+    context = {"form": form, "opened": shown, "service": backend.service}
+    context["backend"] = get_object_or_404(Backend, pk=pk)
     return render(request, "cluster/backend_form.html", context)
 
 
@@ -55,6 +60,8 @@ def backend_set_weight(request: OperatorRequest, pk: int) -> HttpResponse:
         try:
             backends.set_weight(backend, seen_version=seen, weight=weight, by=actor(request))
             messages.success(request, f"The weight of {backend} is {weight} in the draft; it was {before}.")
+        except Changed as changed:
+            messages.error(request, f"{changed} You wanted weight {weight}.")
         except Rejected as rejected:
             messages.error(request, str(rejected))
     else:

@@ -1,4 +1,4 @@
-"""Clusters: list, one, new, edit, remove, review and apply, revisions."""
+"""Clusters: list, one, new, edit, remove, review and apply."""
 
 from typing import Any
 
@@ -8,21 +8,19 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from cluster import access
-from cluster.actions import changes, clusters
-from cluster.actions.problems import Rejected
+from cluster.actions import approvals, changes, clusters
+from cluster.actions.problems import Changed, Rejected
+from cluster.approval import approval_of, changes_nothing, editors, open_change
 from cluster.drain_forms import BulkForm
 from cluster.draining import marks
 from cluster.forms import ApplyForm, ClusterForm, ConfirmForm
-from cluster.http import OperatorRequest, actor, poll
-from cluster.ipvs.formats.document import from_document
-from cluster.ipvs.formats.ipvsadm import save
-from cluster.ipvs.traffic.document import from_document as traffic_from_document
-from cluster.ipvs.traffic.words import policy_words
+from cluster.http import OperatorRequest, actor, poll, search_text
 from cluster.models import Cluster
 from cluster.overview import cluster_state, cluster_states
 from cluster.review import review
 from cluster.standing import outages
 from cluster.switch_forms import NewClusterForm
+from cluster.three_way import opened
 
 
 @require_GET
@@ -67,6 +65,7 @@ def cluster_detail(request: OperatorRequest, pk: int) -> HttpResponse:
         "marks": marks(cluster, services),
         "bulk_actions": BulkForm.ACTIONS,
         "jobs": cluster.jobs.prefetch_related("runs")[:5],
+        "waiting": open_change(cluster),
     }
     return render(request, "cluster/cluster_detail.html", context)
 
@@ -90,16 +89,25 @@ def _directors(request: OperatorRequest, cluster: Cluster) -> dict[str, Any]:
 @require_http_methods(["GET", "POST"])
 def cluster_edit(request: OperatorRequest, pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, pk, needs="administer")
-    initial = {"name": cluster.name, "description": cluster.description}
-    form = ClusterForm(request.POST or None, initial=initial)
-    if form.is_valid():
+    initial = ClusterForm.initial_of(cluster)
+    shown = opened(request, cluster, lambda data: ClusterForm(data, initial=initial))
+    form = shown.form
+    if shown.may_save and form.is_valid():
         try:
-            clusters.edit_cluster(cluster, **form.cleaned_data, by=actor(request))
+            clusters.edit_cluster(
+                cluster,
+                **form.said(),
+                reason=form.cleaned_data["reason"],
+                seen_version=shown.seen_version,
+                by=actor(request),
+            )
             messages.success(request, f"{cluster} is saved.")
             return redirect("cluster-detail", cluster.pk)
+        except Changed:
+            return cluster_edit(request, pk)
         except Rejected as rejected:
             form.add_problems(rejected)
-    return render(request, "cluster/cluster_form.html", {"form": form, "cluster": cluster})
+    return render(request, "cluster/cluster_form.html", {"form": form, "opened": shown, "cluster": cluster})
 
 
 @require_http_methods(["GET", "POST"])
@@ -118,41 +126,36 @@ def cluster_remove(request: OperatorRequest, pk: int) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def cluster_review(request: OperatorRequest, pk: int) -> HttpResponse:
-    """GET shows what would change (whoever may see the cluster); POST applies just that."""
-    cluster = access.get_cluster(request, pk, needs="view" if request.method == "GET" else "apply")
-    form = ApplyForm(request.POST or None)
+    """GET shows what would change (whoever may see the cluster); POST applies just that, or asks for its
+    approval."""
+    posts: access.Need = "edit" if "ask" in request.POST else "apply"
+    cluster = access.get_cluster(request, pk, needs="view" if request.method == "GET" else posts)
+    form = ApplyForm(request.POST or None, initial={"reason": search_text(request.GET.get("reason"))})
     if form.is_valid():
         try:
+            if "ask" in request.POST:
+                change = approvals.ask(cluster, **form.cleaned_data, by=actor(request))
+                messages.success(request, "Asked. Whoever may approve sees it under Changes.")
+                return redirect("change-detail", change.pk)
             job = changes.apply(cluster, **form.cleaned_data, by=actor(request))
             return redirect("job-detail", job.pk)
         except Rejected as rejected:
-            form.add_error(None, str(rejected))
+            form.add_problems(rejected)
     context = {
         "cluster": cluster,
         "state": cluster_state(cluster),
         "review": review(cluster),
         "form": form,
+        **_approval(cluster),
     }
     return render(request, "cluster/cluster_review.html", context)
 
 
-@require_GET
-def revision_list(request: OperatorRequest, pk: int) -> HttpResponse:
-    cluster = access.get_cluster(request, pk, needs="view")
-    revisions = cluster.revisions.defer("table")[:100]
-    return render(request, "cluster/revision_list.html", {"cluster": cluster, "revisions": revisions})
-
-
-@require_GET
-def revision_detail(request: OperatorRequest, pk: int, number: int) -> HttpResponse:
-    revision = access.get_revision(request, pk, number)
-    lines = save(from_document(revision.table))
-    policies = traffic_from_document(revision.traffic).policies if revision.traffic else {}
-    context = {
-        "cluster": revision.cluster,
-        "revision": revision,
-        "lines": "\n".join(lines),
-        "policies": [(str(key), policy_words(policy)) for key, policy in policies.items()],
-        "switches": sorted(revision.traffic.get("switches", {}).items()),
+def _approval(cluster: Cluster) -> dict[str, Any]:
+    """Whether the draft needs somebody's yes, and how far the request for it is."""
+    change = open_change(cluster) if cluster.approvals else None
+    return {
+        "needs_approval": bool(cluster.approvals) and not changes_nothing(cluster),
+        "approval": approval_of(change) if change else None,
+        "editors": sorted(editors(cluster)),
     }
-    return render(request, "cluster/revision_detail.html", context)

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from cluster import access, desired
 from cluster.actions import policies
-from cluster.actions.problems import Rejected
+from cluster.actions.problems import Changed, Rejected
 from cluster.http import OperatorRequest, actor
 from cluster.ipvs.rules import Problem
 from cluster.ipvs.traffic.checks import Check
@@ -20,6 +20,7 @@ from cluster.ipvs.traffic.words import check_words
 from cluster.load_run import LoadRun, load_run
 from cluster.models import Backend, VirtualService
 from cluster.policy_forms import CheckForm, OverrideForm, PolicyForm
+from cluster.three_way import opened
 from cluster.views.jobs import job_context
 
 
@@ -27,11 +28,14 @@ from cluster.views.jobs import job_context
 def service_health(request: OperatorRequest, pk: int) -> HttpResponse:
     """GET shows the policy in a form; POST saves it, tries its check, or shows what its load rule does."""
     service = access.get_service(request, pk, needs="edit")
-    form = _policy_form(request, service)
-    context: dict[str, Any] = {"form": form, "service": service, "cluster": service.cluster}
+    shown = opened(request, service, lambda data: _policy_form(request, service, data))
+    form = shown.form
+    context: dict[str, Any] = {"form": form, "opened": shown, "service": service, "cluster": service.cluster}
+    # To try or to show saves nothing, so nobody can be in its way.
+    saves = not {"try", "show"} & request.POST.keys()
     if not form.is_bound:
         context["loads"] = _running_loads(service, form.before)
-    elif form.is_valid():
+    elif (shown.may_save or not saves) and form.is_valid():
         try:
             if "try" in request.POST:
                 backends = service.backends.filter(check_override__isnull=True)
@@ -39,8 +43,10 @@ def service_health(request: OperatorRequest, pk: int) -> HttpResponse:
             elif "show" in request.POST:
                 context["loads"] = _shown_loads(form, service)
             else:
-                _save_policy(request, service, form)
+                _save_policy(request, service, form, seen_version=shown.seen_version)
                 return redirect("service-detail", service.pk)
+        except Changed:
+            return service_health(request, pk)
         except Rejected as rejected:
             form.add_problems(rejected)
     return render(request, "cluster/service_health.html", context)
@@ -49,18 +55,22 @@ def service_health(request: OperatorRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def backend_health(request: OperatorRequest, pk: int) -> HttpResponse:
     backend = access.get_backend(request, pk, needs="edit")
-    form = _override_form(request, backend)
-    context: dict[str, Any] = {"form": form, "backend": backend, "service": backend.service}
+    shown = opened(request, backend, lambda data: _override_form(request, backend, data))
+    form = shown.form
+    context: dict[str, Any] = {"form": form, "opened": shown, "backend": backend, "service": backend.service}
     of_service = desired.policy_value(backend.service).check
     context |= {"of_service": check_words(of_service) if of_service else ""}
-    if form.is_valid():
+    # A try saves nothing, so nobody can be in its way.
+    if (shown.may_save or "try" in request.POST) and form.is_valid():
         try:
             if "try" in request.POST:
                 check = form.said_check() or of_service
                 context |= _tried(request, backend.service, check, [backend])
             else:
-                _save_override(request, backend, form)
+                _save_override(request, backend, form, seen_version=shown.seen_version)
                 return redirect("service-detail", backend.service_id)
+        except Changed:
+            return backend_health(request, pk)
         except Rejected as rejected:
             form.add_problems(rejected)
     return render(request, "cluster/backend_health.html", context)
@@ -80,9 +90,9 @@ def service_try(request: OperatorRequest, pk: int) -> HttpResponse:
         return redirect("service-detail", service.pk)
 
 
-def _policy_form(request: OperatorRequest, service: VirtualService) -> PolicyForm:
+def _policy_form(request: OperatorRequest, service: VirtualService, data: Any) -> PolicyForm:
     return PolicyForm(
-        request.POST or None,
+        data,
         initial={"version": service.version},
         before=desired.policy_value(service),
         service=desired.service_value(service),
@@ -106,28 +116,32 @@ def _shown_loads(form: PolicyForm, service: VirtualService) -> LoadRun:
     return found
 
 
-def _override_form(request: OperatorRequest, backend: Backend) -> OverrideForm:
+def _override_form(request: OperatorRequest, backend: Backend, data: Any) -> OverrideForm:
     initial = CheckForm.initial_of_check(policies.override_of(backend)) | {"version": backend.version}
     is_administrator = _is_administrator(request, backend.service)
-    return OverrideForm(request.POST or None, initial=initial, is_administrator=is_administrator)
+    return OverrideForm(data, initial=initial, is_administrator=is_administrator)
 
 
-def _save_policy(request: OperatorRequest, service: VirtualService, form: PolicyForm) -> None:
+def _save_policy(
+    request: OperatorRequest, service: VirtualService, form: PolicyForm, *, seen_version: int
+) -> None:
     policies.set_policy(
         service,
         form.said(),
-        seen_version=form.cleaned_data["version"] or 0,
+        seen_version=seen_version,
         is_administrator=_is_administrator(request, service),
         by=actor(request),
     )
     messages.success(request, f"The health policy of {service} is saved in the draft.")
 
 
-def _save_override(request: OperatorRequest, backend: Backend, form: OverrideForm) -> None:
+def _save_override(
+    request: OperatorRequest, backend: Backend, form: OverrideForm, *, seen_version: int
+) -> None:
     policies.set_override(
         backend,
         form.said_check(),
-        seen_version=form.cleaned_data["version"] or 0,
+        seen_version=seen_version,
         is_administrator=_is_administrator(request, backend.service),
         by=actor(request),
     )

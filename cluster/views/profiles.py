@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -14,13 +15,14 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from cluster import access, desired
 from cluster.actions import profiles
-from cluster.actions.problems import Rejected
+from cluster.actions.problems import Changed, Rejected
 from cluster.dry_run import dry_run
 from cluster.http import OperatorRequest, actor
 from cluster.ipvs.traffic.effective import next_switch, profile_at
 from cluster.ipvs.traffic.policy import Profile
 from cluster.models import Cluster, WeightProfile
 from cluster.profile_forms import ProfileForm, hours_words
+from cluster.three_way import opened
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def profile_detail(request: OperatorRequest, pk: int) -> HttpResponse:
 def profile_new(request: OperatorRequest, cluster_pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, cluster_pk, needs="operate")
 
-    def save(form: ProfileForm) -> WeightProfile:
+    def save(form: ProfileForm, _: int) -> WeightProfile:
         return profiles.add_profile(cluster, form.said(), by=actor(request))
 
     return _form_page(request, cluster, None, save)
@@ -75,12 +77,14 @@ def profile_new(request: OperatorRequest, cluster_pk: int) -> HttpResponse:
 def profile_edit(request: OperatorRequest, pk: int) -> HttpResponse:
     row = access.get_profile(request, pk, needs="operate")
 
-    def save(form: ProfileForm) -> WeightProfile:
-        seen = form.cleaned_data["version"] or 0
-        profiles.edit_profile(row, form.said(), seen_version=seen, by=actor(request))
+    def save(form: ProfileForm, seen_version: int) -> WeightProfile:
+        profiles.edit_profile(row, form.said(), seen_version=seen_version, by=actor(request))
         return row
 
-    return _form_page(request, row.cluster, row, save)
+    try:
+        return _form_page(request, row.cluster, row, save)
+    except Changed:
+        return profile_edit(request, pk)
 
 
 @require_http_methods(["GET", "POST"])
@@ -116,30 +120,40 @@ def _form_page(
     request: OperatorRequest,
     cluster: Cluster,
     row: WeightProfile | None,
-    save: Callable[[ProfileForm], WeightProfile],
+    save: Callable[[ProfileForm, int], WeightProfile],
 ) -> HttpResponse:
     value = desired.profile_value(row) if row else None
     initial = {"version": row.version, "position": row.position} if row else {}
-    form = ProfileForm(request.POST or None, cluster=cluster, profile=value, initial=initial)
+
+    def make(data: Any) -> ProfileForm:
+        return ProfileForm(data, cluster=cluster, profile=value, initial=initial)
+
+    shown = opened(request, row, make) if row else None
+    form = shown.form if shown else make(request.POST or None)
     runs = None
-    is_valid = form.is_valid()
+    is_valid = form.is_valid() and (shown is None or shown.may_save)
     if "find-now" in request.POST or "fill" in request.POST:
         if form.can_go_on and (typed := form.typed(fill="fill" in request.POST)) is not None:
             form = ProfileForm(cluster=cluster, profile=value, initial=typed)
     elif is_valid:
         if "show" in request.POST:
             runs = dry_run(cluster, _as_said(form))
-        elif saved := _saved(request, form, save):
+        elif saved := _saved(request, form, save, shown.seen_version if shown else 0):
             return redirect("profile-list", saved.cluster_id)
-    context = {"form": form, "cluster": cluster, "profile": row, "runs": runs}
+    context = {"form": form, "cluster": cluster, "profile": row, "runs": runs, "opened": shown}
     return render(request, "cluster/profile_form.html", context)
 
 
 def _saved(
-    request: OperatorRequest, form: ProfileForm, save: Callable[[ProfileForm], WeightProfile]
+    request: OperatorRequest,
+    form: ProfileForm,
+    save: Callable[[ProfileForm, int], WeightProfile],
+    seen_version: int,
 ) -> WeightProfile | None:
     try:
-        saved = save(form)
+        saved = save(form, seen_version)
+    except Changed:
+        raise
     except Rejected as rejected:
         form.add_problems(rejected)
         return None

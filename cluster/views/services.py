@@ -8,7 +8,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from cluster import access, desired
 from cluster.actions import services
-from cluster.actions.problems import Rejected
+from cluster.actions.problems import Changed, Rejected
 from cluster.draining import marks
 from cluster.forms import ConfirmForm, ServiceForm
 from cluster.http import OperatorRequest, actor, search_text
@@ -16,6 +16,7 @@ from cluster.ipvs.traffic.policy import Policy
 from cluster.ipvs.traffic.rules import policy_warnings
 from cluster.ipvs.traffic.words import policy_words
 from cluster.models import VirtualService
+from cluster.three_way import opened
 from cluster.views.live import live_context
 
 MOST_SHOWN = 500
@@ -76,17 +77,20 @@ def _health_context(service: VirtualService) -> dict[str, object]:
 @require_http_methods(["GET", "POST"])
 def service_edit(request: OperatorRequest, pk: int) -> HttpResponse:
     service = access.get_service(request, pk, needs="edit")
-    initial = ServiceForm.initial_of(service)
-    form = ServiceForm(request.POST or None, initial=initial, cluster=service.cluster)
-    if form.is_valid():
-        seen = form.cleaned_data["version"] or 0
+    initial, cluster = ServiceForm.initial_of(service), service.cluster
+    shown = opened(request, service, lambda data: ServiceForm(data, initial=initial, cluster=cluster))
+    form = shown.form
+    if shown.may_save and form.is_valid():
         try:
-            services.edit_service(service, form.said(), seen_version=seen, by=actor(request))
+            services.edit_service(service, form.said(), seen_version=shown.seen_version, by=actor(request))
             messages.success(request, f"{service} is saved in the draft.")
             return redirect("service-detail", service.pk)
+        except Changed:
+            return service_edit(request, pk)
         except Rejected as rejected:
             form.add_problems(rejected)
-    context = {"form": form, "cluster": service.cluster, "service": get_object_or_404(VirtualService, pk=pk)}
+    context = {"form": form, "opened": shown, "cluster": cluster}
+    context["service"] = get_object_or_404(VirtualService, pk=pk)
     return render(request, "cluster/service_form.html", context)
 
 

@@ -34,6 +34,5 @@ def cluster_switches(request: OperatorRequest, pk: int) -> HttpResponse:
         "cluster": cluster,
         "form": form,
         "directors": cluster_state(cluster).directors,
-        "may_administer": access.may(request.user, "administer", cluster),
     }
     return render(request, "cluster/cluster_switches.html", context)

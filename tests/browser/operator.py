@@ -126,7 +126,7 @@ class Operator:
         self.open_cluster(cluster)
         self.page.get_by_role("link", name="Review", exact=True).first.click()
 
-    def send(self, cluster: str, *, reason: str = "") -> None:
+    def send(self, cluster: str, *, reason: str = "a day at work") -> None:
         """Review and apply, without waiting for the directors."""
         self.review(cluster)
         self.page.get_by_label("Reason").fill(reason)
@@ -138,7 +138,11 @@ class Operator:
         expect(self.page.locator(f"#status-{director}")).to_have_text(status, timeout=JOB_TIMEOUT_MS)
 
     def apply(
-        self, cluster: str, *, reason: str = "", directors: tuple[str, ...] = ("director1", "director2")
+        self,
+        cluster: str,
+        *,
+        reason: str = "a day at work",
+        directors: tuple[str, ...] = ("director1", "director2"),
     ) -> None:
         self.send(cluster, reason=reason)
         for director in directors:

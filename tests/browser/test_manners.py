@@ -13,8 +13,14 @@ from tests.browser.operator import Operator, signed_in
 
 pytestmark = pytest.mark.browser
 
-PAGES = ["/", "/clusters/", "/directors/", "/services/", "/jobs/", "/audit/", "/people/", "/account/"]
-PAGES += ["/account/second-factor/", "/account/second-factor/app/", "/account/sessions/", "/confirm/"]
+PAGES = ["/", "/clusters/", "/directors/", "/services/", "/changes/", "/jobs/", "/audit/", "/people/"]
+PAGES += [
+    "/account/",
+    "/account/second-factor/",
+    "/account/second-factor/app/",
+    "/account/sessions/",
+    "/confirm/",
+]
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +99,38 @@ def test_no_page_is_wider_than_the_screen(
     browser: Browser, stack: Stack, furnished: str, scheme: str, width: int
 ) -> None:
     with signed_in(browser, stack, viewport={"width": width, "height": 800}, color_scheme=scheme) as operator:
-        for path in [*PAGES, furnished, furnished + "review/", furnished + "live/"]:
+        parts = ("", "review/", "live/", "draft/", "compare/", "revisions/")
+        for path in [*PAGES, *(furnished + part for part in parts)]:
             operator.open(path)
             assert operator.page.evaluate("document.documentElement.scrollWidth") <= width, path
             assert operator.page.locator("html").get_attribute("data-bs-theme") == scheme
         assert operator.complaints == []
+
+
+def test_who_comes_second_takes_theirs_with_a_click_and_saves_with_enter(
+    browser: Browser, stack: Stack
+) -> None:
+    with signed_in(browser, stack) as first, signed_in(browser, stack) as second:
+        first.create_cluster("second")
+        first.add_service("second", "192.168.50.78", 80)
+        first.add_backends("192.168.50.11", port=80)
+        for operator in (first, second):
+            operator.open_service("192.168.50.78:80")
+            operator.page.get_by_role("link", name="Edit backend 192.168.50.11:80").click()
+            operator.page.get_by_label("Weight", exact=True).fill("9" if operator is first else "3")
+            operator.page.locator("[name=name]").fill("" if operator is first else "real1")
+        first.click("Save in the draft")
+        expect(first.page.get_by_text("is saved in the draft.")).to_be_visible()
+        weight = second.page.get_by_label("Weight", exact=True)
+        weight.press("Enter")
+        expect(second.page.get_by_text("has changed it since you opened this form")).to_be_visible()
+        expect(weight).to_have_value("3")
+        second.page.get_by_role("button", name="Take theirs: Weight").click()
+        expect(weight).to_have_value("9")
+        weight.press("Enter")
+        expect(second.page.get_by_text("is saved in the draft.")).to_be_visible()
+        expect(second.page.get_by_label("Weight of 192.168.50.11:80")).to_have_value("9")
+        expect(second.page.get_by_text("real1")).to_be_visible()
 
 
 def test_forms_and_tables_work_without_javascript(browser: Browser, stack: Stack, furnished: str) -> None:

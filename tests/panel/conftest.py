@@ -212,10 +212,10 @@ def director(web: Cluster, talker: TalkingDirector) -> Director:
     return director
 
 
-def apply_draft(cluster: Cluster, *, reason: str = "") -> Job:
+def apply_draft(cluster: Cluster, *, reason: str = "as reviewed", by: Actor = ANN) -> Job:
     fresh = Cluster.objects.get(pk=cluster.pk)
     seen = draft_print(draft_table(fresh), draft_policies(fresh))
-    return changes.apply(cluster, seen=seen, reason=reason, by=ANN)
+    return changes.apply(cluster, seen=seen, reason=reason, by=by)
 
 
 @pytest.fixture

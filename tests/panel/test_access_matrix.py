@@ -16,10 +16,13 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from cluster.actions import drains, tokens
+from cluster.ipvs.formats.document import to_document
+from cluster.ipvs.state import Table
 from cluster.ipvs.traffic.policy import Target
 from cluster.models import (
     AuditEntry,
     Backend,
+    ChangeRequest,
     Cluster,
     CustomRole,
     Director,
@@ -72,6 +75,16 @@ MATRIX = {
     "drain-edit": _form("drain", needs="operate"),
     "drain-cut": _form("drain", needs="operate"),
     "drain-undrain": Row(("drain",), post="operate"),
+    "change-list": Row(get=SIGNED_IN),
+    "change-detail": Row(("change",), get="view"),
+    "change-answer": Row(("change",), post="approve"),
+    "change-withdraw": Row(("change",), post="edit"),
+    "revision-compare": Row(("cluster",), get="view"),
+    "revision-roll-back": _form("cluster", "revision", needs="edit"),
+    "revision-tag": Row(("cluster", "revision"), post="edit"),
+    "revision-export": Row(("cluster", "revision", "kind"), get="view"),
+    "cluster-draft": Row(("cluster",), get="view"),
+    "draft-discard": Row(("cluster",), post="edit"),
     "revision-list": Row(("cluster",), get="view"),
     "revision-detail": Row(("cluster", "revision"), get="view"),
     "cluster-import": _form("cluster", needs="edit"),
@@ -220,12 +233,16 @@ def nouns(run: Run, backend: Backend, service: VirtualService, director: Directo
         "director": director.pk,
         "job": run.job_id,
         "revision": 1,
+        "kind": "json",
         "profile": WeightProfile.objects.create(cluster=service.cluster, name="night").pk,
         "removed profile": lambda: (
             WeightProfile.objects.create(cluster=service.cluster, name=f"p{next(counted)}").pk
         ),
         "audit": entry.sequence,
         "user": victim.pk,
+        "change": ChangeRequest.objects.create(
+            cluster=service.cluster, author_name="ann", reason="x", table=to_document(Table())
+        ).pk,
         "program": program.pk,
         "token": 10_000,
         "binding": lambda: (

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -18,20 +19,25 @@ from django.utils import timezone
 
 from cluster import audit
 from cluster.actions import (
+    approvals,
     backends,
     changes,
     clusters,
     directors,
+    drafts,
     one_time_links,
     people,
+    revisions,
     roles,
     services,
     tokens,
 )
 from cluster.actions.problems import Rejected
+from cluster.desired import draft_print, draft_said
 from cluster.models import (
     AuditEntry,
     Backend,
+    ChangeRequest,
     Cluster,
     CustomRole,
     Director,
@@ -61,10 +67,11 @@ def _writes_one_entry(action: str, do: Callable[[], Any]) -> AuditEntry:
 def test_clusters(db: None, web: Cluster) -> None:
     _writes_one_entry("cluster.create", lambda: clusters.create_cluster(name="b", description="", by=ANN))
     entry = _writes_one_entry(
-        "cluster.edit", lambda: clusters.edit_cluster(web, name="shop", description="x", by=ANN)
+        "cluster.edit",
+        lambda: clusters.edit_cluster(web, name="shop", description="x", approvals=1, seen_version=1, by=ANN),
     )
-    assert entry.before == {"name": "web", "description": ""}
-    assert entry.after == {"name": "shop", "description": "x"}
+    assert entry.before == {"name": "web", "description": "", "approvals": 0, "ticket_url": ""}
+    assert entry.after == {"name": "shop", "description": "x", "approvals": 1, "ticket_url": ""}
     _writes_one_entry("cluster.remove", lambda: clusters.remove_cluster(web, by=ANN))
     assert not Cluster.objects.filter(name="shop").exists()
 
@@ -96,6 +103,40 @@ def test_backends(service: VirtualService, backend: Backend) -> None:
     )
     assert (entry.before, entry.after) == ({"weight": 4}, {"weight": 9})
     _writes_one_entry("backend.remove", lambda: backends.remove_backend(backend, by=ANN))
+
+
+def test_change_control(web: Cluster, backend: Backend, director: Director) -> None:
+    def seen() -> str:
+        return draft_print(*draft_said(Cluster.objects.get(pk=web.pk)))
+
+    def ask() -> ChangeRequest:
+        return approvals.ask(web, seen=seen(), reason="peak", ticket="", by=audit.Actor("otto"))
+
+    def answered(act: Callable[..., Any]) -> Callable[[], Any]:
+        change = ChangeRequest.objects.get(status="open")
+        return lambda: act(change, by=ANN)
+
+    Cluster.objects.update(approvals=1)
+    change = ask()
+    _writes_one_entry("change.withdraw", answered(approvals.withdraw))
+    ask()
+    _writes_one_entry("change.refuse", answered(partial(approvals.refuse, sentence="no")))
+    ask()
+    olga = audit.Actor("olga")
+    approvals.approve(ChangeRequest.objects.get(status="open"), sentence="yes", by=olga)
+    apply_draft(web)
+    change.refresh_from_db()
+    assert change.status == "withdrawn"
+    backends.set_weight(backend, seen_version=1, weight=7, by=olga)
+    ask()
+    _writes_one_entry("change.approve", answered(partial(approvals.approve, sentence="yes")))
+    revision = Revision.objects.get()
+    item = f"backend {backend} of {backend.service}"
+    _writes_one_entry("draft.discard", lambda: drafts.discard(web, item=item, seen=seen(), by=ANN))
+    _writes_one_entry("draft.discard-all", lambda: drafts.discard_all(web, seen=seen(), by=ANN))
+    _writes_one_entry("draft.roll-back", lambda: drafts.roll_back(web, revision, seen=seen(), by=ANN))
+    _writes_one_entry("revision.tag", lambda: revisions.tag(revision, name="a", by=ANN))
+    _writes_one_entry("revision.untag", lambda: revisions.untag(revision, name="a", by=ANN))
 
 
 def test_directors(web: Cluster, talker: TalkingDirector) -> None:
@@ -190,7 +231,7 @@ def test_an_apply_of_another_draft_than_was_reviewed_is_rejected(
     web: Cluster, backend: Backend, director: Director
 ) -> None:
     with pytest.raises(Rejected, match="has changed since you opened this review"):
-        changes.apply(web, seen="0" * 64, reason="", by=ANN)
+        changes.apply(web, seen="0" * 64, reason="x", by=ANN)
     assert not Revision.objects.exists()
 
 

@@ -185,7 +185,9 @@ def test_what_is_applied_while_redis_is_down_is_not_lost(
 ) -> None:
     redis.is_up = False
     seen = otto.get(reverse("cluster-review", args=[web.pk])).context["review"].fingerprint
-    assert otto.post(reverse("cluster-review", args=[web.pk]), {"seen": seen}).status_code == 302
+    assert (
+        otto.post(reverse("cluster-review", args=[web.pk]), {"seen": seen, "reason": "x"}).status_code == 302
+    )
     redis.is_up = True
     Run.objects.update(queued_at=timezone.now() - timedelta(seconds=5))
     jobs.sweep()

@@ -199,7 +199,7 @@ def test_the_review_shows_the_policy_before_and_after_and_apply_carries_it(
     assert changed.service == "TCP 192.168.50.10:80"
     assert ("Slow start", "", "over 30 s after it came back") in changed.rows
     assert "Health policies" in _text(page)
-    assert otto.post(url, {"seen": page.context["review"].fingerprint}).status_code == 302
+    assert otto.post(url, {"seen": page.context["review"].fingerprint, "reason": "checks"}).status_code == 302
     revision = Revision.objects.first()
     assert revision and revision.number == 2
     assert revision.traffic["policies"][0]["check"]["path"] == "/health"
@@ -217,7 +217,9 @@ def test_a_policy_that_changed_after_the_review_is_not_applied_unseen(
     url = reverse("cluster-review", args=[web.pk])
     seen = otto.get(url).context["review"].fingerprint
     _set(service, Policy(HTTP))
-    assert "The draft has changed since you opened this review" in _text(otto.post(url, {"seen": seen}))
+    assert "The draft has changed since you opened this review" in _text(
+        otto.post(url, {"seen": seen, "reason": "checks"})
+    )
     assert Revision.objects.count() == 1
 
 
@@ -229,7 +231,9 @@ def test_a_policy_that_a_later_edit_broke_blocks_the_apply(
     backends.add_backend(backend.service, backends.BackendFields("192.168.50.99", 80), by=ANN)
     page = otto.get(reverse("cluster-review", args=[web.pk]))
     assert "192.168.50.99:80 is a backend of this service already" in _text(page)
-    answer = otto.post(page.request["PATH_INFO"], {"seen": page.context["review"].fingerprint})
+    answer = otto.post(
+        page.request["PATH_INFO"], {"seen": page.context["review"].fingerprint, "reason": "checks"}
+    )
     assert answer.status_code == 200 and not Revision.objects.exists()
 
 

@@ -16,8 +16,7 @@ from cluster import jobs
 from cluster.actions.directors import enrol_director, release_director
 from cluster.models import AuditEntry, Cluster, Director, Run
 from cluster.wire.messages import Event, Report
-from tests.panel.conftest import ANN, FakeRedis, TalkingDirector
-from tests.panel.test_pages import text_of
+from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, text_of
 
 PAGES = ["overview", "cluster-list", "director-list", "job-list", "audit-list"]
 
@@ -151,7 +150,7 @@ def test_a_released_director_keeps_its_epoch_and_leaves_the_list_of_those_that_w
     for name in ("director-list", "overview"):
         page = ann.get(reverse(name))
         assert "director1" not in page.content.decode()
-        assert [entry["count"] for entry in page.context["shell"]["nav"]] == [0] * 7
+        assert not any(entry["count"] for entry in page.context["shell"]["nav"])
     talker.hello()
     back = Director.objects.get()
     assert "director1" in ann.get(reverse("director-list")).content.decode()

@@ -33,8 +33,7 @@ from cluster.models import (
     VirtualService,
 )
 from cluster.permissions import EVERY, may
-from tests.panel.conftest import ANN, TalkingDirector, person
-from tests.panel.test_pages import text_of
+from tests.panel.conftest import ANN, TalkingDirector, person, text_of
 
 
 def user_with(name: str, role: str | CustomRole, cluster: Cluster | None = None) -> User:
@@ -256,7 +255,7 @@ def orderer(web: Cluster) -> User:
 
 def ordered(web: Cluster, by: User) -> Job:
     seen = draft_print(draft_table(web), draft_policies(web))
-    return changes.apply(web, seen=seen, reason="", by=acting(by))
+    return changes.apply(web, seen=seen, reason="a test", by=acting(by))
 
 
 def send_what_is_due() -> None:

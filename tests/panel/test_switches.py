@@ -47,7 +47,7 @@ def heard(talker: TalkingDirector, director: Director) -> Director:
 def test_a_new_cluster_is_offered_the_switch_that_a_drain_needs(ann: Client) -> None:
     form = page(ann, reverse("cluster-new"))
     assert "still goes to the old backend" in form
-    said = {"name": "shop", "description": ""}
+    said = {"name": "shop", "description": "", "approvals": "0"}
     ann.post(reverse("cluster-new"), said | {"expire_nodest_conn": "1"})
     ann.post(reverse("cluster-new"), said | {"name": "dns", "expire_nodest_conn": "leave"})
     assert Cluster.objects.get(name="shop").switches == {"expire_nodest_conn": "1"}
@@ -76,7 +76,7 @@ def test_they_are_saved_in_the_draft_audited_reviewed_and_ordered(
     assert "Set net.ipv4.vs.expire_nodest_conn to 1; it is 0." in shown
     assert 'sysctl -w net.ipv4.vs.sync_threshold="3 60"' in shown and "left as it is" in shown
     seen = shown.split('name="seen" value="')[1].split('"')[0]
-    ann.post(answer["Location"], {"seen": seen, "reason": ""})
+    ann.post(answer["Location"], {"seen": seen, "reason": "a test"})
     assert not cluster_state(web).draft_is_ahead
     revision = web.revisions.first()
     assert revision and revision.number == 2 and revision.traffic["switches"] == web.switches
@@ -94,7 +94,7 @@ def test_a_review_that_saw_other_switches_is_not_applied(
     seen = review(web).fingerprint
     clusters.set_switches(web, {"expire_nodest_conn": "1"}, seen={}, by=ANN)
     with pytest.raises(Rejected, match="changed since you opened"):
-        changes.apply(web, seen=seen, reason="", by=ANN)
+        changes.apply(web, seen=seen, reason="a test", by=ANN)
 
 
 def test_a_drain_carries_the_applied_switches_and_not_those_of_the_draft(
@@ -105,7 +105,7 @@ def test_a_drain_carries_the_applied_switches_and_not_those_of_the_draft(
     Run.objects.all().delete()
     seen = cluster_review_print(web)
 
-    changes.apply(web, seen=seen, reason="", by=ANN)
+    changes.apply(web, seen=seen, reason="a test", by=ANN)
     clusters.set_switches(web, {"expire_nodest_conn": "0"}, seen={"expire_nodest_conn": "1"}, by=ANN)
     none = dict.fromkeys(("begins_at", "ends_at", "cut_at"))
     drains.drain(web, [Target(address=backend.address)], **none, reason="", by=ANN, may_refuse_clients=True)
@@ -163,7 +163,7 @@ def test_a_damaged_form_is_refused(ann: Client, web: Cluster) -> None:
 
 def test_whoever_may_not_change_them_sees_them(vera: Client, web: Cluster, heard: Director) -> None:
     shown = page(vera, url(web))
-    assert "leave" not in shown.split("<tbody>")[1] and "needs the role administrator" in shown
+    assert "leave" not in shown.split("<tbody>")[1] and "This needs the permission “administer”" in shown
     assert save(vera, web, conntrack="1").status_code == 403
 
 
@@ -173,7 +173,7 @@ def test_a_switch_that_somebody_changed_shows_as_drift_everywhere(
     clusters.set_switches(web, {"expire_nodest_conn": "1"}, seen={}, by=ANN)
     seen = cluster_review_print(web)
 
-    run = changes.apply(web, seen=seen, reason="", by=ANN).runs.get()
+    run = changes.apply(web, seen=seen, reason="a test", by=ANN).runs.get()
     talker.finish(run)
     talker.frame(switches=[])
     assert cluster_state(web).directors[0].sync == "in sync"

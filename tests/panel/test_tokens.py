@@ -26,8 +26,7 @@ from cluster.actions import one_time_links, people, roles, tokens
 from cluster.actions.problems import Rejected
 from cluster.models import ApiToken, AuditEntry, Cluster, CustomRole, Role
 from cluster.views.api import with_token
-from tests.panel.conftest import ANN
-from tests.panel.test_pages import text_of
+from tests.panel.conftest import ANN, text_of
 from tests.panel.test_roles import acting, user_with
 
 

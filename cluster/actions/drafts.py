@@ -1,0 +1,95 @@
+"""The draft goes back: one object, all of it, or to what an older revision said."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from cluster import audit, desired
+from cluster.actions.problems import Rejected, lock_cluster
+from cluster.actions.rows import write_draft
+from cluster.audit import Actor
+from cluster.draft import draft_differences, former_names
+from cluster.ipvs.compare import Said, without
+from cluster.ipvs.formats.ipvsadm import save
+from cluster.ipvs.rules import Problem, table_problems
+from cluster.models import Cluster, Revision
+
+# The audit log keeps so many lines of before and after.
+MOST_LINES = 500
+
+
+@transaction.atomic
+def discard(cluster: Cluster, *, item: str, seen: str, by: Actor) -> None:
+    """Bring one object back to what the newest revision says; what was removed comes back, with the name that
+    the audit log has of it. `item` is the id of a difference, `seen` the print of the draft that the operator
+    looked at. Rejected where either is not so any more, and where another object has to go back first."""
+    cluster = lock_cluster(cluster)
+    draft = _seen_draft(cluster, seen)
+    one = next((one for one in draft_differences(cluster) if one.id == item), None)
+    if one is None:
+        raise Rejected(Problem("", "The draft does not differ there any more."))
+    newest = desired.revision_said(cluster.revisions.first())
+    said = without(one, before=newest, after=draft)
+    found = table_problems(said.table.only([one.service] if one.service else []))
+    if problems := [f"{key}: {problem.text}" for key, problem in found]:
+        raise Rejected(Problem("", f"It cannot go back alone. {' '.join(problems)}"))
+    _write(cluster, said, by)
+    # Read anew: the rows of before are remembered in this object.
+    after = Cluster.objects.get(pk=cluster.pk)
+    if one.id in {other.id for other in draft_differences(after)}:
+        raise Rejected(Problem("", "It cannot go back alone. Take back the backends of this service first."))
+    audit.record(
+        "draft.discard",
+        one.target,
+        by=by,
+        cluster=cluster,
+        before={"what": one.noun, **{name: now for name, _, now in one.rows}},
+        after={"what": one.noun, **{name: then for name, then, _ in one.rows}},
+    )
+
+
+@transaction.atomic
+def discard_all(cluster: Cluster, *, seen: str, by: Actor) -> None:
+    """Bring the draft back to what the newest revision says; before the first one, to nothing. Rejected where
+    the draft is not the one that was `seen`."""
+    cluster = lock_cluster(cluster)
+    draft = _seen_draft(cluster, seen)
+    said = desired.revision_said(cluster.revisions.first())
+    _write(cluster, said, by)
+    _record("draft.discard-all", str(cluster), cluster, draft, said, by)
+
+
+@transaction.atomic
+def roll_back(cluster: Cluster, revision: Revision, *, seen: str, by: Actor) -> None:
+    """Make the draft say what an older revision says, policies included; nothing reaches a director before it
+    is applied, as a new revision. Rejected where the draft is not the one that was `seen`."""
+    cluster = lock_cluster(cluster)
+    draft = _seen_draft(cluster, seen)
+    said = desired.revision_said(revision)
+    _write(cluster, said, by)
+    _record("draft.roll-back", str(revision), cluster, draft, said, by)
+
+
+def _seen_draft(cluster: Cluster, seen: str) -> Said:
+    draft = desired.draft_said(cluster)
+    if desired.draft_print(*draft) != seen:
+        raise Rejected(Problem("", "The draft has changed since you opened this page. Look at it again."))
+    return draft
+
+
+def _write(cluster: Cluster, said: Said, by: Actor) -> None:
+    try:
+        write_draft(cluster, said, names=former_names(cluster), by=by)
+    except ValueError as error:
+        raise Rejected(Problem("", str(error))) from None
+
+
+def _record(action: str, target: str, cluster: Cluster, before: Said, after: Said, by: Actor) -> None:
+    audit.record(
+        action,
+        target,
+        by=by,
+        cluster=cluster,
+        before={"table": save(before.table)[:MOST_LINES]},
+        after={"table": save(after.table)[:MOST_LINES]},
+    )

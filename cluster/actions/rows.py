@@ -1,0 +1,76 @@
+"""Make the rows of a draft say what a value says, in the caller's transaction, with the cluster locked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from cluster import desired
+from cluster.audit import Actor
+from cluster.ipvs.compare import Said
+from cluster.ipvs.state import Service
+from cluster.ipvs.traffic import document
+from cluster.ipvs.traffic.policy import Policy
+from cluster.models import Backend, Cluster, VirtualService
+
+
+def write_draft(cluster: Cluster, said: Said, *, names: Mapping[str, str], by: Actor) -> None:
+    """Make the draft say just this; what says it already stays as it is. `names` are for services and
+    backends that come, by what the audit log calls them. ValueError, with a sentence, where no row can."""
+    table, policies, switches = said
+    rows = {desired.service_value(row, with_backends=False).key: row for row in cluster.services.all()}
+    for key, row in rows.items():
+        if key not in table.by_key:
+            row.delete()
+    for service in table:
+        row = write_service(cluster, rows.get(service.key), service, by, names)
+        write_policy(row, policies.get(service.key, Policy()), by)
+    if cluster.switches != switches:
+        cluster.switches = dict(switches)
+        cluster.save(update_fields=["switches"])
+
+
+def write_service(
+    cluster: Cluster,
+    row: VirtualService | None,
+    service: Service,
+    by: Actor,
+    names: Mapping[str, str] | None = None,
+) -> VirtualService:
+    """The row of this service with its backends; a new one for None. ValueError as `write_draft`."""
+    names = names or {}
+    row = row or VirtualService(cluster=cluster, version=0, name=names.get(str(service.key), ""))
+    if row.pk is None or desired.service_value(row, with_backends=False) != service.header:
+        for name, value in desired.service_columns(service).items():
+            setattr(row, name, value)
+        row.version, row.changed_by = row.version + 1, by.name
+        row.save()
+    there = {desired.backend_value(backend).key: backend for backend in row.backends.all()}
+    for wanted in service.backends:
+        called = names.get(f"{wanted.key} of {service.key}", "")
+        backend = there.pop(wanted.key, None) or Backend(service=row, version=0, name=called)
+        if backend.pk is None or desired.backend_value(backend) != wanted:
+            for name, value in desired.backend_columns(wanted).items():
+                setattr(backend, name, value)
+            backend.version, backend.changed_by = backend.version + 1, by.name
+            backend.save()
+    for gone in there.values():
+        gone.delete()
+    return row
+
+
+def write_policy(row: VirtualService, policy: Policy, by: Actor) -> None:
+    """The service's policy, and the overrides of those backends that there are."""
+    row = VirtualService.objects.get(pk=row.pk)
+    if desired.policy_value(row) == policy:
+        return
+    row.policy = document.policy_to_document(replace(policy, overrides={}))
+    row.version, row.changed_by = row.version + 1, by.name
+    row.save()
+    for backend in row.backends.all():
+        check = policy.overrides.get(desired.backend_value(backend).key)
+        wanted = document.check_to_document(check) if check else None
+        if backend.check_override != wanted:
+            backend.check_override = wanted
+            backend.version, backend.changed_by = backend.version + 1, by.name
+            backend.save()

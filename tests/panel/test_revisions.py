@@ -1,0 +1,106 @@
+"""Revisions: compared, rolled back to, tagged, exported."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from cluster import desired
+from cluster.actions import backends, policies, revisions
+from cluster.actions.problems import Rejected
+from cluster.ipvs.formats import kinds
+from cluster.ipvs.traffic.policy import Policy
+from cluster.models import AuditEntry, Backend, Cluster, Revision, VirtualService
+from tests.panel.conftest import ANN, apply_draft, text_of
+
+
+@pytest.fixture
+def two(web: Cluster, backend: Backend, director: object) -> Cluster:
+    """Revision 2 has another weight, and a policy."""
+    apply_draft(web)
+    backends.set_weight(backend, seen_version=1, weight=7, by=ANN)
+    policies.set_policy(
+        VirtualService.objects.get(), Policy(ramp_s=9), seen_version=1, is_administrator=True, by=ANN
+    )
+    apply_draft(web)
+    return web
+
+
+def test_any_two_are_compared_in_words_and_lines(two: Cluster, vera: Client) -> None:
+    url = reverse("revision-compare", args=[two.pk])
+    page = text_of(vera.get(url, {"before": "1", "after": "2"}))
+    assert "weight: 1 &rarr; 7" in page and "Slow start" in page
+    line = "-a -t 192.168.50.10:80 -r 192.168.50.11:80 -m -w"
+    assert f"- {line} 1" in page and f"+ {line} 7" in page and "@@" not in page
+    assert "All directors of a cluster get the same table" in page
+    assert "weight: 7 &rarr; 1" in text_of(vera.get(url, {"before": "2", "after": "1"}))
+    assert "Nothing differs" in text_of(vera.get(url))
+    assert "New service" in text_of(vera.get(url, {"before": "0", "after": "1"}))
+
+
+@pytest.mark.parametrize("side", ["9", "-1", "x", "1" * 40, "draft;", "\0"])
+def test_what_is_no_revision_is_not_compared(two: Cluster, vera: Client, side: str) -> None:
+    url = reverse("revision-compare", args=[two.pk])
+    assert vera.get(url, {"before": side}).status_code == 404
+    assert vera.get(url, {"after": side}).status_code == 404
+
+
+def test_rolling_back_shows_first_and_then_goes_to_the_review(two: Cluster, otto: Client) -> None:
+    url = reverse("revision-roll-back", args=[two.pk, 1])
+    response = otto.get(url)
+    assert "weight: 7 &rarr; 1" in text_of(response) and "Slow start" in text_of(response)
+    assert Backend.objects.get().weight == 7
+    review = otto.post(url, {"seen": response.context["seen"]}, follow=True)
+    assert 'value="Roll back to revision 1"' in review.content.decode()
+    said = {"seen": review.context["review"].fingerprint, "reason": "Roll back to revision 1"}
+    assert otto.post(reverse("cluster-review", args=[two.pk]), said).status_code == 302
+    newest = Revision.objects.first()
+    assert newest and newest.number == 3
+    assert desired.revision_said(newest) == desired.revision_said(Revision.objects.get(number=1))
+    assert "says this already" in text_of(otto.get(url))
+
+
+def test_a_stale_preview_rolls_nothing_back(two: Cluster, otto: Client) -> None:
+    url = reverse("revision-roll-back", args=[two.pk, 1])
+    seen = otto.get(url).context["seen"]
+    backends.set_weight(Backend.objects.get(), seen_version=2, weight=9, by=ANN)
+    page = text_of(otto.post(url, {"seen": seen}))
+    assert "The draft has changed since you opened this page" in page and "weight: 9 &rarr; 1" in page
+    assert Backend.objects.get().weight == 9
+
+
+def test_a_tag_is_one_revisions_alone(two: Cluster, otto: Client) -> None:
+    url = reverse("revision-tag", args=[two.pk, 1])
+    assert otto.post(url, {"name": "before-the-move"}).status_code == 302
+    page = text_of(otto.post(reverse("revision-tag", args=[two.pk, 2]), {"name": "before-the-move"}))
+    assert "Revision 1 is tagged before-the-move already. Remove that tag first." in page
+    assert "before-the-move" in text_of(otto.get(reverse("revision-list", args=[two.pk])))
+    assert "Use letters, digits" in text_of(otto.post(url, {"name": "a b"}))
+    otto.post(url, {"name": "before-the-move", "remove": "1"})
+    assert not Revision.objects.get(number=1).tags.exists()
+    told = AuditEntry.objects.filter(action__startswith="revision.").order_by("sequence")
+    assert [(entry.action, entry.target) for entry in told] == [
+        ("revision.tag", "web revision 1"),
+        ("revision.untag", "web revision 1"),
+    ]
+    with pytest.raises(Rejected, match="has no tag before-the-move any more"):
+        revisions.untag(Revision.objects.get(number=1), name="before-the-move", by=ANN)
+
+
+@pytest.mark.parametrize("kind", kinds.FORMATS)
+def test_an_export_can_be_read_again(two: Cluster, vera: Client, kind: str) -> None:
+    response = vera.get(reverse("revision-export", args=[two.pk, 2, kind]))
+    assert response["Content-Disposition"].startswith('attachment; filename="web-revision-2.')
+    table = desired.revision_said(Revision.objects.get(number=2))[0]
+    assert kinds.parse(response.content.decode(), kind=kind).table == table
+
+
+def test_an_export_names_what_its_format_cannot_say(two: Cluster, vera: Client) -> None:
+    VirtualService.objects.update(protocol="sctp")
+    apply_draft(two)
+    text = vera.get(reverse("revision-export", args=[two.pk, 3, "ldirectord"])).content.decode()
+    assert (
+        text.startswith("# Left out of revision 3: ") and not kinds.parse(text, kind="ldirectord").table.keys
+    )
+    assert vera.get(reverse("revision-export", args=[two.pk, 3, "nothing"])).status_code == 404
