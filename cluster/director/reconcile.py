@@ -16,6 +16,7 @@ from cluster.director.health import Watched
 from cluster.director.journal import Goal, Record
 from cluster.director.kernel import KernelError
 from cluster.director.lock import Locked, locked
+from cluster.director.trial import Watcher
 from cluster.ipvs.plan import Step, plan
 from cluster.ipvs.state import Backend, ServiceKey, Table
 from cluster.ipvs.traffic.effective import Effective, Note, Standing
@@ -43,6 +44,7 @@ class Reconciler:
     def __init__(self, director: Director) -> None:
         self._director = director
         self._aim = director.aim
+        self._trial = Watcher(director)
         self._goal: Goal | None = None
         # Where the kernel did not take what was wanted: tried again in each round.
         self._pending: set[Place] = set()
@@ -66,6 +68,8 @@ class Reconciler:
         record = director.journal.read()
         if record is None:
             return
+        if self._trial.has_work(record) and (record := self._judge_trial(record)) is None:
+            return
         self._watch(record.ordered)
         self._balance(record.ordered)
         if record.ordered.traffic != Traffic() or self._pending:
@@ -82,6 +86,20 @@ class Reconciler:
                 # Whatever it was, the next round may do better; without the loop nothing is ever taken out.
                 log.exception("reconcile broke")
             wake.wait(PERIOD_S)
+
+    def _judge_trial(self, record: Record) -> Record | None:
+        """What is in force, after a trial that is over was taken back; None while the journal does not say
+        it, because then only the trial's end is brought to the kernel."""
+        director = self._director
+        try:
+            with locked(director.config.state_dir / "lock", within_s=0):
+                if (newest := director.journal.read()) is not None:
+                    self._trial.look(newest)
+        except Locked:
+            # An order is under way; whatever it does to the trial, the next round sees.
+            return record
+        newest = director.journal.read() or record
+        return None if self._trial.has_gone(newest) else newest
 
     def _watch(self, goal: Goal) -> None:
         """Tell the checker whom to watch, where another goal is in force."""
@@ -118,7 +136,8 @@ class Reconciler:
         try:
             with locked(self._director.config.state_dir / "lock", within_s=0), self._aim.acting:
                 before = self._aim.effective
-                if before is None:
+                if before is None or self._director.journal.read() is not record:
+                    # An order came in between: what it wants is brought already.
                     return
                 after = self._aim.of(record.ordered)
                 moved = set(_moved(before.table, after.table)) | self._pending

@@ -41,6 +41,7 @@ class Operation(StrEnum):
     APPLY = "apply"
     LOAD_MODULE = "load-module"
     PROBE = "probe"
+    CONFIRM = "confirm"
 
 
 class Event(StrEnum):
@@ -48,6 +49,7 @@ class Event(StrEnum):
     STARTED = "started"
     FINISHED = "finished"
     TRAFFIC = "traffic"
+    WENT_BACK = "went-back"
 
 
 class Outcome(StrEnum):
@@ -98,7 +100,10 @@ class Order(_Message):
     """Panel to director: make this so.
 
     `payload` is, for APPLY, `{"table": document, "traffic": document}`: all that is desired, never a
-    difference; for LOAD_MODULE, `{"module": name}`; for PROBE, `{"check": document, "targets": [target]}`.
+    difference; for LOAD_MODULE, `{"module": name}`; for PROBE, `{"check": document, "targets": [target]}`;
+    for CONFIRM nothing. APPLY may have `"trial": {"within_s", "backends_percent", "connections_percent"}`:
+    the director goes back by itself, unless a CONFIRM of the same revision comes in time, or where backends
+    in service or open connections fall by more.
     `epoch` rises when a director is enrolled anew or the panel is restored from a backup; (epoch, revision)
     never goes down. Times are Unix seconds."""
 
@@ -127,6 +132,8 @@ class Report(_Message):
     owned services, "owned": [key], "facts"}`; that of a PROBE has `"answers": [{"target", "up", "reason",
     "took_ms", "text"}]` instead of a table. TRAFFIC: what the director did by itself, `{"changes": [{"at",
     "target", "before", "standing", "weight", "cause"}], "more"}`; `run` is empty, and `more` were cut.
+    WENT_BACK: the trial of `run` with this revision is over without a confirmation; as FINISHED, with
+    `"cause"` and `"back"`, the revision in force again.
     `sequence` rises with every report of one director, for ever; older ones are ignored."""
 
     event: Event
@@ -149,6 +156,7 @@ class Frame(_Message):
 
     `payload` is `{"services": [...], "fingerprint", "wanted", "observed", "revision", "epoch", "error"}`.
     `fingerprint` is that of what is ours in the kernel, `wanted` that of what should be there now;
+    `trial` is `{"revision", "left_s"}` while one waits for its confirmation, else None;
     `observed` is the document of cluster.ipvs.traffic.observed; `checks`, `{"per_second", "late_share",
     "cpu_share"}`, is how its health checks keep up. The services are those
     of the table's document, so that they read back as a table; each has `"owned", "totals", "rates"` on
