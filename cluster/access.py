@@ -21,9 +21,11 @@ from cluster.models import (
     Director,
     Drain,
     Job,
+    PlannedApply,
     Revision,
     Role,
     RoleBinding,
+    Rollout,
     VirtualService,
     WeightProfile,
 )
@@ -122,6 +124,20 @@ def get_drain(request: OperatorRequest, pk: int, *, needs: Need) -> Drain:
     drain = _found(found.select_related("cluster"))
     require(request, needs, drain.cluster, what=f"{request.method} {request.path}")
     return drain
+
+
+def get_rollout(request: OperatorRequest, pk: int, *, needs: Need) -> Rollout:
+    found = Rollout.objects.filter(pk=pk, cluster__in=visible_clusters(request.user))
+    rollout = _found(found.select_related("cluster", "revision", "back", "job"))
+    require(request, needs, rollout.cluster, what=f"{request.method} {request.path}")
+    return rollout
+
+
+def get_planned(request: OperatorRequest, pk: int, *, needs: Need) -> PlannedApply:
+    found = PlannedApply.objects.filter(pk=pk, cluster__in=visible_clusters(request.user))
+    planned = _found(found.select_related("cluster"))
+    require(request, needs, planned.cluster, what=f"{request.method} {request.path}")
+    return planned
 
 
 def get_revision(request: OperatorRequest, cluster_pk: int, number: int) -> Revision:

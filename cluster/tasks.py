@@ -1,9 +1,9 @@
-"""The panel's Celery tasks: shells over jobs.py."""
+"""The panel's Celery tasks: shells over jobs.py and due.py."""
 
 from celery import shared_task
 from django.core.management import call_command
 
-from cluster import jobs
+from cluster import due, jobs
 
 
 @shared_task(name="panel.report")
@@ -14,6 +14,7 @@ def report(envelope: object) -> None:
 @shared_task(name="panel.sweep")
 def sweep() -> None:
     jobs.sweep()
+    due.sweep()
 
 
 @shared_task(name="panel.tidy")

@@ -18,6 +18,7 @@ from cluster.views import (
     overview,
     people,
     profiles,
+    rollouts,
     services,
 )
 
@@ -55,6 +56,16 @@ service_urls = [
     path("backends/<int:pk>/health/", health.backend_health, name="backend-health"),
     path("backends/<int:pk>/set-weight/", backends.backend_set_weight, name="backend-set-weight"),
     path("backends/<int:pk>/remove/", backends.backend_remove, name="backend-remove"),
+]
+
+# /clusters/…/planned/, /rollouts/…, /planned/…
+rollout_urls = [
+    path("clusters/<int:pk>/changes/", rollouts.change_settings, name="change-settings"),
+    path("clusters/<int:pk>/planned/", rollouts.planned_list, name="planned-list"),
+    path("planned/<int:pk>/cancel/", rollouts.planned_cancel, name="planned-cancel"),
+    path("rollouts/<int:pk>/live/", rollouts.rollout_live, name="rollout-live"),
+    path("rollouts/<int:pk>/confirm/", rollouts.rollout_confirm, name="rollout-confirm"),
+    path("rollouts/<int:pk>/go-back/", rollouts.rollout_go_back, name="rollout-go-back"),
 ]
 
 # /drains/…
@@ -129,6 +140,7 @@ urlpatterns = [
     path("api/v1/", include(api_urls)),
     *service_urls,
     *profile_urls,
+    *rollout_urls,
     *history_urls,
     *people_urls,
 ]

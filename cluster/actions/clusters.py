@@ -13,6 +13,7 @@ from cluster.ipvs.rules import Problem
 from cluster.models import Cluster
 
 NAMES = ("name", "description")
+CONDITIONS = ("confirm_min", "backends_percent", "connections_percent")
 
 
 @transaction.atomic
@@ -34,6 +35,24 @@ def edit_cluster(cluster: Cluster, *, name: str, description: str, by: Actor) ->
     with judged_again(lambda: _refuse_taken_name(name, except_for=cluster)):
         cluster.save(update_fields=NAMES)
     audit.record("cluster.edit", cluster, by=by, cluster=cluster, before=before, after=values(cluster, NAMES))
+
+
+@transaction.atomic
+def set_conditions(
+    cluster: Cluster,
+    *,
+    confirm_min: int | None,
+    backends_percent: int | None,
+    connections_percent: int | None,
+    by: Actor,
+) -> None:
+    """What the form of an apply begins with; the directors never see it."""
+    before = values(cluster, CONDITIONS)
+    cluster.confirm_min, cluster.backends_percent = confirm_min, backends_percent
+    cluster.connections_percent = connections_percent
+    cluster.save(update_fields=CONDITIONS)
+    after = values(cluster, CONDITIONS)
+    audit.record("cluster.set-conditions", cluster, by=by, cluster=cluster, before=before, after=after)
 
 
 @transaction.atomic

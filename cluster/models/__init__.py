@@ -5,6 +5,7 @@ from cluster.models.audit import AuditEntry, AuditHead
 from cluster.models.inventory import Backend, Cluster, Director, VirtualService
 from cluster.models.job import Job, Run, Sweep
 from cluster.models.revision import Revision
+from cluster.models.rollout import PlannedApply, Rollout
 from cluster.models.traffic import Drain, WeightProfile
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "Director",
     "Drain",
     "Job",
+    "PlannedApply",
     "Revision",
     "Role",
     "RoleBinding",
+    "Rollout",
     "Run",
     "Sweep",
     "VirtualService",

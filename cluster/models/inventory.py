@@ -14,11 +14,17 @@ from cluster.wire.envelope import fingerprint
 
 
 class Cluster(models.Model):
-    """Directors that carry the same table. The cluster's uuid is what messages name."""
+    """Directors that carry the same table. The cluster's uuid is what messages name.
+
+    What the form of an apply begins with: `confirm_min` to be confirmed in, `backends_percent` and
+    `connections_percent` by which either may fall meanwhile."""
 
     uuid = models.UUIDField(unique=True, editable=False)
     name = models.CharField(max_length=64, unique=True)
     description = models.CharField(max_length=200, blank=True)
+    confirm_min = models.PositiveSmallIntegerField(null=True, blank=True)
+    backends_percent = models.PositiveSmallIntegerField(null=True, blank=True)
+    connections_percent = models.PositiveSmallIntegerField(null=True, blank=True)
     created = models.DateTimeField(auto_now_add=True)
 
     class Meta:

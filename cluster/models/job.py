@@ -18,6 +18,7 @@ class Job(models.Model):
         APPLY = "apply", "Apply"
         LOAD_MODULE = "load-module", "Load module"
         PROBE = "probe", "Try a check"
+        CONFIRM = "confirm", "Confirm"
 
     kind = models.CharField(max_length=16, choices=Kind.choices)
     cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="jobs")
@@ -41,6 +42,8 @@ class Job(models.Model):
         if self.kind == Job.Kind.PROBE:
             return f"Try a check of {self.cluster}"
         assert self.revision is not None
+        if self.kind == Job.Kind.CONFIRM:
+            return f"Confirm revision {self.revision.number} of {self.cluster}"
         return f"Apply revision {self.revision.number} to {self.cluster}"
 
 
@@ -48,6 +51,8 @@ class Run(models.Model):
     """A job's share on one director. Its uuid is what the order and the reports name."""
 
     class Status(models.TextChoices):
+        # Not before another director's run is over: nothing sends it.
+        HELD = "held"
         QUEUED = "queued"
         SENT = "sent"
         RUNNING = "running"
@@ -56,10 +61,12 @@ class Run(models.Model):
         REFUSED = "refused"
         FAILED = "failed"
         UNKNOWN = "unknown"
+        # Applied, and taken back by the director itself.
+        REVERTED = "reverted"
         SUPERSEDED = "superseded"
         CANCELLED = "cancelled"
 
-    TERMINAL = frozenset({"applied", "partial", "refused", "failed", "superseded", "cancelled"})
+    TERMINAL = frozenset({"applied", "partial", "refused", "failed", "reverted", "superseded", "cancelled"})
 
     uuid = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
     job = models.ForeignKey(Job, models.CASCADE, related_name="runs")

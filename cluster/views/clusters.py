@@ -8,8 +8,10 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from cluster import access
-from cluster.actions import changes, clusters
+from cluster.actions import changes, clusters, rollouts, schedules
 from cluster.actions.problems import Rejected
+from cluster.apply_forms import HowForm
+from cluster.audit import Actor
 from cluster.drain_forms import BulkForm
 from cluster.draining import marks
 from cluster.forms import ApplyForm, ClusterForm, ConfirmForm
@@ -65,6 +67,8 @@ def cluster_detail(request: OperatorRequest, pk: int) -> HttpResponse:
         "services": services,
         "marks": marks(cluster, services),
         "bulk_actions": BulkForm.ACTIONS,
+        "rollout": rollouts.waiting(cluster),
+        "planned": rollouts.planned(cluster),
         "jobs": cluster.jobs.prefetch_related("runs")[:5],
         "may_operate": access.may(request.user, "operate", cluster),
     }
@@ -122,20 +126,34 @@ def cluster_review(request: OperatorRequest, pk: int) -> HttpResponse:
     """GET shows what would change (whoever may see the cluster); POST applies just that."""
     cluster = access.get_cluster(request, pk, needs="view" if request.method == "GET" else "operate")
     form = ApplyForm(request.POST or None)
-    if form.is_valid():
+    how = HowForm(request.POST or None, cluster=cluster)
+    # Both, so that each says what is wrong with it.
+    if all([form.is_valid(), how.is_valid()]):
         try:
-            job = changes.apply(cluster, **form.cleaned_data, by=actor(request))
-            return redirect("job-detail", job.pk)
+            return redirect(*_sent(cluster, form, how, by=actor(request)))
         except Rejected as rejected:
-            form.add_error(None, str(rejected))
+            how.add_problems(rejected)
     context = {
         "cluster": cluster,
         "state": cluster_state(cluster),
         "review": review(cluster),
         "form": form,
+        "how": how,
+        "rollout": rollouts.waiting(cluster),
+        "planned": rollouts.planned(cluster),
         "may_operate": access.may(request.user, "operate", cluster),
+        "may_administer": access.may(request.user, "administer", cluster),
     }
     return render(request, "cluster/cluster_review.html", context)
+
+
+def _sent(cluster: Cluster, form: ApplyForm, how: HowForm, *, by: Actor) -> tuple[str, int]:
+    """Applied or planned, as asked for; the page that tells what becomes of it."""
+    said = form.cleaned_data | {"how": how.how, "by": by}
+    if how.is_later:
+        schedules.plan(cluster, **said | how.window)
+        return "planned-list", cluster.pk
+    return "job-detail", changes.apply(cluster, **said).pk
 
 
 @require_GET

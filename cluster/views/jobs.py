@@ -7,7 +7,7 @@ from django.views.decorators.http import require_GET, require_POST
 from django_htmx.http import HttpResponseStopPolling
 
 from cluster import access, live
-from cluster.actions import changes
+from cluster.actions import changes, rollouts
 from cluster.actions.problems import Rejected
 from cluster.http import OperatorRequest, actor, not_modified, page_number, poll
 from cluster.models import Job, Run
@@ -29,7 +29,8 @@ def job_list(request: OperatorRequest) -> HttpResponse:
 @require_GET
 def job_detail(request: OperatorRequest, pk: int) -> HttpResponse:
     job = access.get_job(request, pk, needs="view")
-    return render(request, "cluster/job_detail.html", job_context(request, job))
+    rollout = {"rollout": rollouts.of(job)}
+    return render(request, "cluster/job_detail.html", job_context(request, job) | rollout)
 
 
 @poll

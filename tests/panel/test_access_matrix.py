@@ -5,10 +5,21 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 from django.urls import get_resolver, reverse
+from django.utils import timezone
 
 from cluster.actions import drains
 from cluster.ipvs.traffic.policy import Target
-from cluster.models import AuditEntry, Backend, Director, Job, Run, VirtualService, WeightProfile
+from cluster.models import (
+    AuditEntry,
+    Backend,
+    Director,
+    Job,
+    PlannedApply,
+    Rollout,
+    Run,
+    VirtualService,
+    WeightProfile,
+)
 from tests.panel.conftest import ANN
 
 # name -> (method, arguments, who may). V: viewer and above, O: operator and above, C: administrator of the
@@ -24,6 +35,12 @@ MATRIX = {
     "cluster-remove": ("get", ["cluster"], "C"),
     "cluster-review": ("get", ["cluster"], "V"),
     "cluster-review POST": ("post", ["cluster"], "O"),
+    "change-settings": ("get", ["cluster"], "C"),
+    "planned-list": ("get", ["cluster"], "V"),
+    "planned-cancel": ("post", ["planned"], "O"),
+    "rollout-live": ("get", ["rollout"], "V"),
+    "rollout-confirm": ("post", ["rollout"], "O"),
+    "rollout-go-back": ("post", ["rollout"], "O"),
     "live": ("get", ["cluster"], "V"),
     "live-table": ("get", ["cluster"], "V"),
     "cluster-bulk": ("post", ["cluster"], "O"),
@@ -101,8 +118,14 @@ def numbers(run: Run, backend: Backend, service: VirtualService, director: Direc
         by=ANN,
         may_refuse_clients=True,
     )
+    rollout = Rollout.objects.create(cluster=service.cluster, revision=run.job.revision, job=run.job)
+    planned = PlannedApply.objects.create(
+        cluster=service.cluster, table={}, begins_at=timezone.now(), ends_at=timezone.now()
+    )
     return {
         "cluster": service.cluster_id,
+        "rollout": rollout.pk,
+        "planned": planned.pk,
         "drain": drain.pk,
         "service": service.pk,
         "backend": backend.pk,
