@@ -31,12 +31,13 @@ class ConditionsForm(PanelForm):
         " confirmation is needed.",
     )
     backends_percent = _percent_field(
-        "Go back if backends in service fall by more than, %",
-        "Below what each director had before, for five seconds. Those that this apply removes count.",
+        "Backends may fall by at most, %",
+        "Where those in service fall further below what a director had before, it goes back at once. Those"
+        " that this apply removes count.",
     )
     connections_percent = _percent_field(
-        "Go back if open connections fall by more than, %",
-        "Below what each director had before, for five seconds. Mind that traffic falls by itself at night.",
+        "Connections may fall by at most, %",
+        "The same for open connections. Mind that traffic falls by itself at night.",
     )
 
     def clean(self) -> dict[str, Any]:
