@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cluster.director import host, trial
+from cluster.director import host, repair, trial
 from cluster.director.aim import Aim
 from cluster.director.config import Config
 from cluster.director.converge import Result, converge, to_payload
+from cluster.director.drift import Drift
 from cluster.director.health import Checker
 from cluster.director.journal import Goal, Journal, JournalError, Record
 from cluster.director.kernel import Kernel, KernelError
@@ -48,6 +49,7 @@ class Director:
     clock: Callable[[], float] = time.time
     boot: Callable[[], host.Boot] = host.boot
     lock_deadline_s: float = LOCK_DEADLINE_S
+    drift: Drift = field(default_factory=Drift)
     # Another one after each start: the panel then sends again what the worker before was at.
     worker: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -164,6 +166,10 @@ def _in_turn(order: Order, director: Director) -> Result:
                 return _load_module(order, director)
             if order.operation is Operation.CONFIRM:
                 return trial.confirm(order, before, director)
+            if order.operation is Operation.REPAIR:
+                return repair.repair(order, before, director)
+            if order.operation is Operation.ENFORCE:
+                return repair.set_enforcing(order, before, director)
             return _apply(order, before, director)
     except JournalError as error:
         return Result(
@@ -233,7 +239,8 @@ def _apply(order: Order, before: Record | None, director: Director) -> Result:
     director.reporter.report(Event.STARTED, payload={}, **started)  # type: ignore[arg-type]
     owned, verified = (before.owned, before.verified) if before else (frozenset[ServiceKey](), None)
     untold = before.went_back if before and before.went_back and not before.went_back.is_told else None
-    record = Record(order.cluster, goal, owned, verified, tried, untold)
+    enforce = order.payload.get("enforce") is True
+    record = Record(order.cluster, goal, owned, verified, tried, untold, enforce)
     wanted, director.aim.effective = director.aim.of(goal), None
     try:
         result = converge(

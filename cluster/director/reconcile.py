@@ -1,7 +1,7 @@
 """The loop that brings verdicts, drains, profiles and ramps into the kernel, with panel and broker down.
 
 It changes nothing but backends whose wanted state has changed: what somebody else did to a table is for an
-operator to judge.
+operator to judge, unless the cluster says once and for all that it is to be put right.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from cluster.director.health import Watched
 from cluster.director.journal import Goal, Record
 from cluster.director.kernel import KernelError
 from cluster.director.lock import Locked, locked
+from cluster.director.repair import heal_what_drifted
 from cluster.director.trial import Watcher
 from cluster.ipvs.plan import Step, plan
 from cluster.ipvs.state import Backend, ServiceKey, Table
@@ -74,6 +75,8 @@ class Reconciler:
         self._balance(record.ordered)
         if record.ordered.traffic != Traffic() or self._pending:
             self._act(record)
+        if record.enforce:
+            heal_what_drifted(self._director)
         self._aim.keep()
 
     def _loop(self) -> None:
