@@ -20,6 +20,7 @@ from cluster.models import (
     Cluster,
     Director,
     Drain,
+    Drift,
     Job,
     PlannedApply,
     Revision,
@@ -138,6 +139,13 @@ def get_planned(request: OperatorRequest, pk: int, *, needs: Need) -> PlannedApp
     planned = _found(found.select_related("cluster"))
     require(request, needs, planned.cluster, what=f"{request.method} {request.path}")
     return planned
+
+
+def get_drift(request: OperatorRequest, pk: int, *, needs: Need) -> Drift:
+    found = Drift.objects.filter(pk=pk, cluster__in=visible_clusters(request.user))
+    drift = _found(found.select_related("cluster", "director"))
+    require(request, needs, drift.cluster, what=f"{request.method} {request.path}")
+    return drift
 
 
 def get_revision(request: OperatorRequest, cluster_pk: int, number: int) -> Revision:

@@ -21,7 +21,7 @@ from django.db.models import F
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from cluster import audit, live, went_back
+from cluster import audit, drifts, live, went_back
 from cluster.ipvs.formats.document import key_to_document, to_document
 from cluster.models import Cluster, Director, Job, Revision, Rollout, Run, Sweep
 from cluster.wire import envelope
@@ -164,6 +164,8 @@ def _order(run: Run, director: Director, rollout: Rollout | None) -> Order:
         payload = {}
     elif job.revision is not None:
         payload = {"table": job.revision.table, "traffic": job.revision.traffic}
+        if job.cluster.enforce:
+            payload["enforce"] = True
     if rollout is not None and rollout.ends_at is not None:
         payload["trial"] = rollout.trial
     return Order(
@@ -250,6 +252,8 @@ def take(message: object) -> None:
             started.update(status=Run.Status.RUNNING, started_at=timezone.now())
         elif report.event is Event.TRAFFIC:
             _note_changes(director, report)
+        elif report.event is Event.DRIFT:
+            drifts.note(director, report)
         elif report.event is Event.WENT_BACK:
             _take_went_back(director, report)
         else:

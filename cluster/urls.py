@@ -11,6 +11,7 @@ from cluster.views import (
     clusters,
     directors,
     drains,
+    drifts,
     health,
     imports,
     jobs,
@@ -56,6 +57,15 @@ service_urls = [
     path("backends/<int:pk>/health/", health.backend_health, name="backend-health"),
     path("backends/<int:pk>/set-weight/", backends.backend_set_weight, name="backend-set-weight"),
     path("backends/<int:pk>/remove/", backends.backend_remove, name="backend-remove"),
+]
+
+# /clusters/…/drift/, /drift/…
+drift_urls = [
+    path("clusters/<int:pk>/drift/", drifts.drift_list, name="drift-list"),
+    path("clusters/<int:pk>/drift/table/", drifts.drift_table, name="drift-table"),
+    path("clusters/<int:pk>/enforce/", drifts.cluster_enforce, name="cluster-enforce"),
+    path("drift/<int:pk>/adopt/", drifts.drift_adopt, name="drift-adopt"),
+    path("drift/<int:pk>/revert/", drifts.drift_revert, name="drift-revert"),
 ]
 
 # /clusters/…/planned/, /rollouts/…, /planned/…
@@ -141,6 +151,7 @@ urlpatterns = [
     *service_urls,
     *profile_urls,
     *rollout_urls,
+    *drift_urls,
     *history_urls,
     *people_urls,
 ]

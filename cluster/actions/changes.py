@@ -192,6 +192,8 @@ def apply_again(job: Job, *, by: Actor) -> Job:
     refuse_while_open(job.cluster)
     if job.revision is not None and job.revision != newest:
         raise Rejected(Problem("", f"Revision {job.revision.number} is not the newest any more."))
+    if job.kind == Job.Kind.ENFORCE and job.probe.get("enforce") != job.cluster.enforce:
+        raise Rejected(Problem("", f"{job.cluster} was set otherwise since. Look at its page of drift."))
     runs = job.runs.filter(director__cluster=job.cluster).exclude(status=Run.Status.APPLIED)
     directors = [run.director for run in runs.select_related("director") if run.director and run.is_over]
     if not directors:
@@ -204,6 +206,7 @@ def apply_again(job: Job, *, by: Actor) -> Job:
         reason=f"again after job {job.pk}",
         revision=job.revision,
         module=job.module,
+        probe=job.probe,
     )
     audit.record("job.again", again.title, by=by, cluster=job.cluster, after={"job": again.pk})
     return again

@@ -2,6 +2,7 @@
 
 from cluster.models.access import ApiToken, Role, RoleBinding
 from cluster.models.audit import AuditEntry, AuditHead
+from cluster.models.drift import Drift
 from cluster.models.inventory import Backend, Cluster, Director, VirtualService
 from cluster.models.job import Job, Run, Sweep
 from cluster.models.revision import Revision
@@ -16,6 +17,7 @@ __all__ = [
     "Cluster",
     "Director",
     "Drain",
+    "Drift",
     "Job",
     "PlannedApply",
     "Revision",

@@ -17,7 +17,8 @@ class Cluster(models.Model):
     """Directors that carry the same table. The cluster's uuid is what messages name.
 
     What the form of an apply begins with: `confirm_min` to be confirmed in, `backends_percent` and
-    `connections_percent` by which either may fall meanwhile."""
+    `connections_percent` by which either may fall meanwhile. With `enforce`, its directors put
+    right by themselves what somebody else changes."""
 
     uuid = models.UUIDField(unique=True, editable=False)
     name = models.CharField(max_length=64, unique=True)
@@ -25,6 +26,7 @@ class Cluster(models.Model):
     confirm_min = models.PositiveSmallIntegerField(null=True, blank=True)
     backends_percent = models.PositiveSmallIntegerField(null=True, blank=True)
     connections_percent = models.PositiveSmallIntegerField(null=True, blank=True)
+    enforce = models.BooleanField(default=False)
     created = models.DateTimeField(auto_now_add=True)
 
     class Meta:

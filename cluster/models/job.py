@@ -11,14 +11,17 @@ from cluster.models.revision import Revision
 
 
 class Job(models.Model):
-    """One wish of one operator: a revision applied, a kernel module loaded, or a check tried. `probe` is
-    `{"check": document, "targets": [target's document]}`."""
+    """One wish of one operator: a revision applied or confirmed, a kernel module loaded, a check tried, drift
+    put right. `probe` is what such an order says: of a check `{"check": document, "targets": [target's
+    document]}`, of drift `{"places": [place]}` or `{"enforce": bool}`."""
 
     class Kind(models.TextChoices):
         APPLY = "apply", "Apply"
         LOAD_MODULE = "load-module", "Load module"
         PROBE = "probe", "Try a check"
         CONFIRM = "confirm", "Confirm"
+        REPAIR = "repair", "Put right"
+        ENFORCE = "enforce", "Enforce"
 
     kind = models.CharField(max_length=16, choices=Kind.choices)
     cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="jobs")
@@ -41,6 +44,10 @@ class Job(models.Model):
             return f"Load module {self.module}"
         if self.kind == Job.Kind.PROBE:
             return f"Try a check of {self.cluster}"
+        if self.kind == Job.Kind.REPAIR:
+            return f"Put right in {self.cluster}"
+        if self.kind == Job.Kind.ENFORCE:
+            return f"{'Enforce' if self.probe.get('enforce') else 'Stop enforcing'} {self.cluster}"
         assert self.revision is not None
         if self.kind == Job.Kind.CONFIRM:
             return f"Confirm revision {self.revision.number} of {self.cluster}"

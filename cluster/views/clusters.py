@@ -69,6 +69,7 @@ def cluster_detail(request: OperatorRequest, pk: int) -> HttpResponse:
         "bulk_actions": BulkForm.ACTIONS,
         "rollout": rollouts.waiting(cluster),
         "planned": rollouts.planned(cluster),
+        "drift_count": cluster.drifts.open().count(),
         "jobs": cluster.jobs.prefetch_related("runs")[:5],
         "may_operate": access.may(request.user, "operate", cluster),
     }

@@ -76,7 +76,7 @@ def places_from(payload: Mapping[str, Any]) -> list[Thing]:
     places = _list(payload, "places")
     if not 0 < len(places) <= MOST_PLACES:
         raise ValueError(f"places are not between 1 and {MOST_PLACES}.")
-    return [_thing(said, f"places[{index}]") for index, said in enumerate(places)]
+    return [thing_in(said, f"places[{index}]") for index, said in enumerate(places)]
 
 
 def label(thing: Thing) -> str:
@@ -105,7 +105,7 @@ def value_in(said: object, thing: Thing) -> Value:
 def _drifted(said: object, place: str) -> Drifted:
     if not isinstance(said, dict):
         raise ValueError(f"{place} is not an object.")
-    thing = _thing(said, place)
+    thing = thing_in(said, place)
     wanted, actual = (value_in(said.get(name), thing) for name in ("wanted", "actual"))
     moments = [said.get(name) for name in ("right_at", "wrong_at")]
     # NaN is in no interval.
@@ -115,7 +115,8 @@ def _drifted(said: object, place: str) -> Drifted:
     return Drifted(thing, wanted, actual, right, wrong, said.get("fought") is True)
 
 
-def _thing(said: object, place: str) -> Thing:
+def thing_in(said: object, place: str = "The place") -> Thing:
+    """Read what `place_to_document` wrote. ValueError, with a sentence, for anything else."""
     if not isinstance(said, dict):
         raise ValueError(f"{place} is not an object.")
     service, backend = key_from_document(said.get("service"), f"{place}.service"), said.get("backend")

@@ -13,6 +13,7 @@ from cluster.models import (
     AuditEntry,
     Backend,
     Director,
+    Drift,
     Job,
     PlannedApply,
     Rollout,
@@ -35,6 +36,11 @@ MATRIX = {
     "cluster-remove": ("get", ["cluster"], "C"),
     "cluster-review": ("get", ["cluster"], "V"),
     "cluster-review POST": ("post", ["cluster"], "O"),
+    "drift-list": ("get", ["cluster"], "V"),
+    "drift-table": ("get", ["cluster"], "V"),
+    "drift-adopt": ("post", ["drift"], "O"),
+    "drift-revert": ("post", ["drift"], "O"),
+    "cluster-enforce": ("post", ["cluster"], "C"),
     "change-settings": ("get", ["cluster"], "C"),
     "planned-list": ("get", ["cluster"], "V"),
     "planned-cancel": ("post", ["planned"], "O"),
@@ -122,8 +128,17 @@ def numbers(run: Run, backend: Backend, service: VirtualService, director: Direc
     planned = PlannedApply.objects.create(
         cluster=service.cluster, table={}, begins_at=timezone.now(), ends_at=timezone.now()
     )
+    drift = Drift.objects.create(
+        cluster=service.cluster,
+        director=director,
+        label="TCP 192.168.50.10:80",
+        place={"service": {"protocol": "tcp", "address": "192.168.50.10", "port": 80}, "backend": None},
+        right_at=timezone.now(),
+        wrong_at=timezone.now(),
+    )
     return {
         "cluster": service.cluster_id,
+        "drift": drift.pk,
         "rollout": rollout.pk,
         "planned": planned.pk,
         "drain": drain.pk,
