@@ -32,8 +32,8 @@ class ConditionsForm(PanelForm):
     )
     backends_percent = _percent_field(
         "Backends may fall by at most, %",
-        "Where those in service fall further below what a director had before, it goes back at once. Those"
-        " that this apply removes count.",
+        "Where those in service fall further below what a director had before, it goes back within seconds."
+        " Those that this apply removes count.",
     )
     connections_percent = _percent_field(
         "Connections may fall by at most, %",

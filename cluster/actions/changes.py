@@ -91,6 +91,9 @@ def put_out(
     refuse_while_open(cluster)
     if how.first and how.first not in [director.name for director in directors]:
         raise Rejected(Problem("first", f"{how.first} is no director of {cluster} any more. Choose another."))
+    if how.confirm_min is not None and (old := [one.name for one in directors if not one.goes_back]):
+        text = f"The worker of {', '.join(old)} is of an older release and would not go back by itself."
+        raise Rejected(Problem("confirm_min", f"{text} Update it first, or apply without a confirmation."))
     content = {
         "table": to_document(table),
         "traffic": traffic_document.to_document(traffic),

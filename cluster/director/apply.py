@@ -59,7 +59,8 @@ class Director:
 
     def facts(self) -> dict[str, Any]:
         """What the panel shows of this machine, and what its administrator should know."""
-        of_ours = {"worker": self.worker, "notices": self.journal.notices()}
+        # An older worker would apply what is to be confirmed and never go back: the panel must know.
+        of_ours = {"worker": self.worker, "notices": self.journal.notices(), "goes_back": True}
         return host.facts(self.config, self.kernel) | of_ours
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster.director.converge import Result, converge, to_payload
 from cluster.director.journal import Goal, Guard, JournalError, Record, Trial, WentBack
@@ -197,14 +197,6 @@ def finish(record: Record, director: Director, *, is_told: bool = False) -> Resu
     if is_done and newest:
         director.journal.write(replace(newest, went_back=replace(gone, is_told=True)))
     return result
-
-
-def left(record: Record | None, director: Director) -> dict[str, Any] | None:
-    """What a frame says of a trial."""
-    if record is None or record.trial is None:
-        return None
-    seconds = max(0.0, _left_s(record.trial, director))
-    return {"revision": record.ordered.revision, "left_s": round(seconds, 1)}
 
 
 class Watcher:

@@ -15,7 +15,6 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from cluster.director import trial
 from cluster.director.apply import Director
 from cluster.director.ballots import Ask, Ballots, Put
 from cluster.director.journal import JournalError, Record
@@ -157,7 +156,6 @@ class Watch:
             "checks": asdict(self._director.checker.pace),
             "revision": _applied_revision(record),
             "epoch": record.ordered.epoch if record else 0,
-            "trial": trial.left(record, self._director),
             "error": "",
         }
         at = self._director.clock()

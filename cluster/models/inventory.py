@@ -107,6 +107,11 @@ class Director(models.Model):
         return abs(float(self.facts.get("clock_offset_s", 0))) > 4
 
     @property
+    def goes_back(self) -> bool:
+        """Whether its worker takes back by itself what nobody confirms; one of an older release does not."""
+        return bool(self.facts.get("goes_back"))
+
+    @property
     def is_stand_in(self) -> bool:
         """True where it keeps its table in memory because it has no IPVS kernel."""
         return bool(self.facts.get("stand_in"))

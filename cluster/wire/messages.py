@@ -163,7 +163,6 @@ class Frame(_Message):
 
     `payload` is `{"services": [...], "fingerprint", "wanted", "observed", "revision", "epoch", "error"}`.
     `fingerprint` is that of what is ours in the kernel, `wanted` that of what should be there now;
-    `trial` is `{"revision", "left_s"}` while one waits for its confirmation, else None;
     `observed` is the document of cluster.ipvs.traffic.observed; `checks`, `{"per_second", "late_share",
     "cpu_share"}`, is how its health checks keep up. The services are those
     of the table's document, so that they read back as a table; each has `"owned", "totals", "rates"` on

@@ -169,6 +169,7 @@ def facts_from(said: object) -> dict[str, Any]:
         **_settings(said.get("settings")),
         "modules": known,
         "stand_in": said.get("stand_in") is True,
+        "goes_back": said.get("goes_back") is True,
     }
 
 

@@ -315,6 +315,16 @@ def test_a_drain_does_not_slip_a_tried_revision_to_the_others(
         change(web, 8, How(first="director9"))
 
 
+def test_a_worker_that_cannot_go_back_is_given_nothing_to_confirm(
+    web: Cluster, both: dict[str, TalkingDirector]
+) -> None:
+    both["director2"].hello(goes_back=False)
+    with pytest.raises(Rejected, match="The worker of director2 is of an older release"):
+        change(web, 7, CONFIRM)
+    apply(web, How(first="director1"))
+    assert newest(web) == (2, 7)
+
+
 def post(client: Client, web: Cluster, **said: Any) -> Any:
     seen = draft_print(draft_table(web), draft_policies(web))
     return client.post(reverse("cluster-review", args=[web.pk]), {"seen": seen, "reason": "peak"} | said)
