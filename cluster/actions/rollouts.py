@@ -150,9 +150,11 @@ def _draw_after(cluster: Cluster, name: str) -> None:
 
 
 def _open(rollout: Rollout, *, also: str = "") -> Rollout:
-    """The row as it is now, with its cluster locked; Rejected where it is settled."""
+    """The row as it is now, locked as its cluster is: a director's report may be about to end it. Rejected
+    where it is settled."""
     cluster = lock_cluster(rollout.cluster)
     rows = Rollout.objects.filter(pk=rollout.pk, status__in=[Rollout.Status.OPEN, also])
+    rows = rows.select_for_update(of=("self",), no_key=True)
     row = rows.select_related("revision", "back", "job").first()
     if row is None:
         raise Rejected(Problem("", f"{rollout} is settled already. Nothing was done."))

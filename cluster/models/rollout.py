@@ -79,6 +79,11 @@ class Rollout(models.Model):
         return {"within_s": self.left.total_seconds()} | limits
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether it is not settled yet."""
+        return self.status in (Rollout.Status.OPEN, Rollout.Status.GOING_BACK)
+
+    @property
     def is_late(self) -> bool:
         """Whether the time to confirm it is over."""
         return self.ends_at is not None and timezone.now() >= self.ends_at

@@ -29,14 +29,13 @@ def job_list(request: OperatorRequest) -> HttpResponse:
 @require_GET
 def job_detail(request: OperatorRequest, pk: int) -> HttpResponse:
     job = access.get_job(request, pk, needs="view")
-    rollout = {"rollout": rollouts.of(job)}
-    return render(request, "cluster/job_detail.html", job_context(request, job) | rollout)
+    return render(request, "cluster/job_detail.html", job_context(request, job))
 
 
 @poll
 @require_GET
 def job_live(request: OperatorRequest, pk: int) -> HttpResponse:
-    """204 while nothing has changed; 286, which ends the polling, when every run is over."""
+    """204 while nothing has changed; 286, which ends the polling, when all is over and nothing waits."""
     job = access.get_job(request, pk, needs="view")
     context = job_context(request, job)
     if context["is_over"]:
@@ -72,12 +71,16 @@ def job_context(request: OperatorRequest, job: Job) -> dict[str, object]:
         }
         for run in runs
     ]
+    rollout = rollouts.of(job)
+    # Applied is not the end of what may still go back.
+    is_waiting = rollout is not None and rollout.is_waiting
     return {
         "job": job,
+        "rollout": rollout,
         "cluster": job.cluster,
         "runs": shown,
         "redis_is_up": answers.redis_is_up,
-        "is_over": all(run.is_over for run in runs),
+        "is_over": all(run.is_over for run in runs) and not is_waiting,
         "has_failed": any(run.status in ("failed", "partial", "refused", "cancelled") for run in runs),
         "stamp": "-".join(f"{run.pk}.{part['status']}" for run, part in zip(runs, shown, strict=True)),
         "may_operate": access.may(request.user, "operate", job.cluster),

@@ -11,7 +11,7 @@ from cluster.actions import clusters, rollouts, schedules
 from cluster.actions.problems import Rejected
 from cluster.apply_forms import ConditionsForm
 from cluster.http import OperatorRequest, actor, poll
-from cluster.models import PlannedApply, Rollout
+from cluster.models import PlannedApply
 
 MOST_PAST = 50
 
@@ -27,8 +27,7 @@ def rollout_live(request: OperatorRequest, pk: int) -> HttpResponse:
         "may_operate": access.may(request.user, "operate", rollout.cluster),
     }
     response = render(request, "cluster/_rollout.html", context)
-    is_over = rollout.status in (Rollout.Status.SETTLED, Rollout.Status.WENT_BACK)
-    return HttpResponseStopPolling(response.content) if is_over else response
+    return response if rollout.is_waiting else HttpResponseStopPolling(response.content)
 
 
 @require_POST

@@ -358,6 +358,19 @@ def test_the_form_begins_with_the_clusters_own_and_the_banner_has_both_buttons(
     assert "settled already" in page
 
 
+def test_the_jobs_page_looks_on_until_what_was_applied_is_settled(
+    web: Cluster, both: dict[str, TalkingDirector], otto: Client
+) -> None:
+    job = change(web, 7, CONFIRM)
+    finish(both)
+    url = reverse("job-live", args=[job.pk])
+    assert otto.get(url).status_code == 200
+    went_back(both["director1"], job.runs.get(director_name="director1"))
+    assert "state-reverted" in otto.get(url).content.decode()
+    rollouts.settle()
+    assert otto.get(url).status_code == 286
+
+
 def test_a_wrong_how_is_said_at_its_field_and_nothing_is_lost(
     web: Cluster, both: dict[str, TalkingDirector], otto: Client
 ) -> None:
