@@ -240,8 +240,8 @@ def _apply(order: Order, before: Record | None, director: Director) -> Result:
     director.reporter.report(Event.STARTED, payload={}, **started)  # type: ignore[arg-type]
     owned, verified = (before.owned, before.verified) if before else (frozenset[ServiceKey](), None)
     untold = before.went_back if before and before.went_back and not before.went_back.is_told else None
-    enforce = order.payload.get("enforce") is True
-    record = Record(order.cluster, goal, owned, verified, tried, untold, enforce)
+    enforce = repair.enforcing(order, before)
+    record = Record(order.cluster, goal, owned, verified, tried, untold, *enforce)
     wanted, director.aim.effective = director.aim.of(goal), None
     try:
         result = converge(

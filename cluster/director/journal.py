@@ -93,7 +93,8 @@ class WentBack:
 class Record:
     """`ordered` is what the newest order in force wants. `verified` is the last goal that was read back from
     the kernel as wanted: what a reboot brings back, unless there is a `trial`, which has something older for
-    that. With `enforce`, what somebody else changes is put right without being asked. `owned` are the
+    that. With `enforce`, what somebody else changes is put right without being asked;
+    `enforce_at` is when the panel changed that, because an old order may come again. `owned` are the
     services that this project put into the kernel or was about to."""
 
     cluster: str
@@ -103,6 +104,7 @@ class Record:
     trial: Trial | None = None
     went_back: WentBack | None = None
     enforce: bool = False
+    enforce_at: float = 0.0
 
     @property
     def fence(self) -> tuple[int, int]:
@@ -265,8 +267,8 @@ def _pieces(record: Record) -> Iterator[bytes]:
         yield from _goal_pieces(record.trial.back)
     if record.went_back is not None:
         yield b',"went_back":%b' % canonical_json(asdict(record.went_back))
-    if record.enforce:
-        yield b',"enforce":true'
+    if record.enforce_at:
+        yield b',"enforce":%b' % canonical_json([record.enforce, record.enforce_at])
     yield b"}"
 
 
@@ -289,8 +291,10 @@ def _record_in(document: dict[str, Any]) -> Record:
     owned = frozenset(key_from_document(key) for key in document["owned"])
     trial = _trial_in(document["trial"], _goal_in(document["back"])) if "trial" in document else None
     went_back = WentBack(**document["went_back"]) if "went_back" in document else None
-    enforce = document.get("enforce") is True
-    return Record(str(document["cluster"]), ordered, owned, verified, trial, went_back, enforce)
+    enforce, enforce_at = document.get("enforce", (False, 0.0))
+    return Record(
+        str(document["cluster"]), ordered, owned, verified, trial, went_back, bool(enforce), float(enforce_at)
+    )
 
 
 def _trial_out(trial: Trial) -> dict[str, Any]:

@@ -60,9 +60,19 @@ def set_enforcing(order: Order, record: Record | None, director: Director) -> Re
     if record is None:
         text = f"{director.name} was never given a table; its first order will tell it."
         return Result(Outcome.REFUSED, text, "Apply the cluster.", "no table")
-    director.journal.write(replace(record, enforce=enforce))
+    enforce, at = enforcing(order, record)
+    director.journal.write(replace(record, enforce=enforce, enforce_at=at))
     word = "puts right what somebody else changes" if enforce else "leaves what somebody else changes"
     return Result(Outcome.APPLIED, f"{director.name} {word} from now on.")
+
+
+def enforcing(order: Order, before: Record | None) -> tuple[bool, float]:
+    """Whether to enforce after this order, and when the panel changed that. No revision fences it, so an old
+    copy of an order could: the panel's own clock tells what it said last, until a new epoch begins."""
+    asked = order.payload.get("enforce") is True
+    now, since = (before.enforce, before.enforce_at) if before else (False, 0.0)
+    is_newer = order.issued_at >= since or (before is not None and order.epoch > before.ordered.epoch)
+    return (asked, order.issued_at) if asked != now and is_newer else (now, since)
 
 
 def heal_what_drifted(director: Director) -> None:

@@ -86,15 +86,15 @@ def begin(order: Order, goal: Goal, before: Record | None, director: Director) -
 
 
 def confirm(order: Order, record: Record | None, director: Director) -> Result:
-    """Keep what is on trial. Asked again, it is kept already; too late is too late."""
+    """Keep what is on trial. Asked again, it is kept already; too late is too late, and too early, because
+    it has overtaken its own order, is asked again."""
+    number = order.epoch, order.revision
     if record and went_back_from(order, record):
         return too_late(order, record, director.name)
-    ordered = record.ordered if record else None
-    if (
-        record is None
-        or ordered is None
-        or (order.epoch, order.revision) != (ordered.epoch, ordered.revision)
-    ):
+    if record is None or number > record.fence:
+        text = f"{director.name} has not been given revision {order.revision} yet."
+        return Result(Outcome.UNKNOWN, text, "The panel asks again.", "not there yet")
+    if number != (record.ordered.epoch, record.ordered.revision):
         return Result(
             Outcome.REFUSED,
             f"{director.name} does not have revision {order.revision}, so there is nothing to confirm.",

@@ -179,7 +179,12 @@ def test_enforcing_is_switched_on_and_off_and_outlives_a_restart(drifted: Theatr
     record = drifted.director.journal.read()
     assert record is not None and record.enforce
     assert drifted.order(Operation.ENFORCE, enforce="yes")["outcome"] == "refused"
+    old = stage.order(Table(), operation=Operation.ENFORCE, payload={"enforce": True})
+    stage.now += 1
     assert "leaves what" in drifted.order(Operation.ENFORCE, enforce=False)["text"]
+    take(old, drifted.director)
+    record = drifted.director.journal.read()
+    assert record is not None and not record.enforce, "an old copy of an order says nothing"
 
 
 def test_a_war_with_another_program_is_noticed_said_and_given_up(stage: Stage) -> None:

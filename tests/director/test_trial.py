@@ -118,7 +118,9 @@ def test_a_confirmation_that_comes_too_late_is_refused(tried: Theatre) -> None:
     said = tried.confirm()
     assert said["outcome"] == "refused" and "went back from revision 2 already" in said["text"]
     assert tried.confirm(revision=1)["outcome"] == "applied", "which needs none"
-    assert tried.confirm(revision=7)["outcome"] == "refused"
+    assert tried.confirm(revision=7)["outcome"] == "unknown", "its order may come yet"
+    tried.take(BEFORE, revision=3)
+    assert "does not have revision 1" in tried.confirm(revision=1)["text"]
 
 
 def test_with_the_broker_away_it_goes_back_and_tells_later(tried: Theatre) -> None:
