@@ -12,7 +12,7 @@ from cluster.director.kernel import NoAnswer
 from cluster.director.kernel.memory import Faults
 from cluster.director.reconcile import Reconciler
 from cluster.director.watch import Watch
-from cluster.ipvs.drift import differences, in_words
+from cluster.ipvs.drift import differences, in_words, mending
 from cluster.ipvs.formats.document import to_document
 from cluster.ipvs.plan import plan
 from cluster.ipvs.state import Persistence, Service, Table
@@ -232,6 +232,12 @@ def test_a_service_without_its_difference_in_backends_is_one_thing() -> None:
     assert list(found) == [(SHOP.key, None)]
     assert in_words(found[SHOP.key, None].actual) == "scheduler rr, persistent 300 s"
     assert differences(WANTED, WANTED) == {}
+
+
+def test_what_is_not_owned_is_neither_added_nor_removed() -> None:
+    things = [(SHOP.key, None), (DNS.key, None)]
+    assert mending(table(DNS), table(SHOP), owned=frozenset(), things=things) == []
+    assert len(mending(table(DNS), table(SHOP), owned=frozenset([SHOP.key]), things=things)) == 3
 
 
 @pytest.mark.parametrize(
