@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
 from cluster import audit, jobs
@@ -13,7 +13,7 @@ from cluster.actions import changes
 from cluster.actions.problems import Rejected, lock_cluster
 from cluster.audit import PANEL, Actor
 from cluster.ipvs.rules import Problem
-from cluster.models import Cluster, Job, PlannedApply, Rollout, Run
+from cluster.models import Cluster, Job, PlannedApply, Revision, Rollout, Run
 
 # Directors go back by their own clocks and say so; where none does, the panel stops waiting.
 REPORTS_COME_WITHIN = timedelta(seconds=30)
@@ -128,12 +128,10 @@ def _go_on(rollout: Rollout) -> None:
 def _left_behind() -> list[tuple[Cluster, str]]:
     """The clusters whose newest revision is settled, though a director went back from it: it was told too
     late."""
-    found = []
-    went = Run.objects.filter(status=Run.Status.REVERTED, job__revision__rollouts__status="settled")
-    for run in went.select_related("job__cluster", "job__revision"):
-        if run.director_id and run.job.cluster.revisions.first() == run.job.revision:
-            found.append((run.job.cluster, run.director_name))
-    return found
+    newest = Revision.objects.filter(cluster=OuterRef("job__cluster")).order_by("-number").values("pk")[:1]
+    went = Run.objects.filter(status=Run.Status.REVERTED, job__revision=Subquery(newest))
+    behind = went.filter(job__revision__rollouts__status=Rollout.Status.SETTLED, director__isnull=False)
+    return [(run.job.cluster, run.director_name) for run in behind.select_related("job__cluster")]
 
 
 @transaction.atomic
