@@ -21,8 +21,11 @@ from cluster.models import (
     Cluster,
     Director,
     Drain,
+    Drift,
     Job,
+    PlannedApply,
     Revision,
+    Rollout,
     VirtualService,
     WeightProfile,
 )
@@ -163,6 +166,27 @@ def get_change(request: OperatorRequest, pk: int, *, needs: Need) -> ChangeReque
     change = _found(found.select_related("cluster", "revision"))
     require(request, needs, change.cluster, what=f"{request.method} {request.path}")
     return change
+
+
+def get_rollout(request: OperatorRequest, pk: int, *, needs: Need) -> Rollout:
+    found = Rollout.objects.filter(pk=pk, cluster__in=visible_clusters(request.user))
+    rollout = _found(found.select_related("cluster", "revision", "back", "job"))
+    require(request, needs, rollout.cluster, what=f"{request.method} {request.path}")
+    return rollout
+
+
+def get_planned(request: OperatorRequest, pk: int, *, needs: Need) -> PlannedApply:
+    found = PlannedApply.objects.filter(pk=pk, cluster__in=visible_clusters(request.user))
+    planned = _found(found.select_related("cluster"))
+    require(request, needs, planned.cluster, what=f"{request.method} {request.path}")
+    return planned
+
+
+def get_drift(request: OperatorRequest, pk: int, *, needs: Need) -> Drift:
+    found = Drift.objects.filter(pk=pk, cluster__in=visible_clusters(request.user))
+    drift = _found(found.select_related("cluster", "director"))
+    require(request, needs, drift.cluster, what=f"{request.method} {request.path}")
+    return drift
 
 
 def get_revision(request: OperatorRequest, cluster_pk: int, number: int) -> Revision:

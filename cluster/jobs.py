@@ -21,9 +21,9 @@ from django.db.models import F, Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from cluster import audit, live
+from cluster import audit, drifts, live, went_back
 from cluster.ipvs.formats.document import key_to_document, to_document
-from cluster.models import Cluster, Director, Job, Revision, Run, Sweep
+from cluster.models import Cluster, Director, Job, Revision, Rollout, Run, Sweep
 from cluster.permissions import Need, may_still_order
 from cluster.wire import envelope
 from cluster.wire.messages import (
@@ -69,9 +69,11 @@ def queue(
     module: str = "",
     probe: dict[str, Any] | None = None,
     needs: Need = "apply",
+    first: str = "",
 ) -> Job:
-    """Rows for a job and its runs, in the caller's transaction; the orders go out when it commits. `needs` is
-    the permission that `by` has ordered it with.
+    """Rows for a job and its runs, in the caller's transaction; the orders go out when it commits, those of
+    all directors or, with a name in `first`, that of this one: the others are held until `release`. `needs`
+    is the permission that `by` has ordered it with.
 
     An apply supersedes the runs of older applies that have not ended: the newest table says it all."""
     directors = list(directors)
@@ -87,12 +89,31 @@ def queue(
         reason=reason,
     )
     if kind == Job.Kind.APPLY:
-        older = Run.objects.filter(director__in=directors, job__kind=kind).exclude(status__in=Run.TERMINAL)
-        older.update(status=Run.Status.SUPERSEDED, finished_at=timezone.now())
-    runs = [Run(job=job, director=director, director_name=director.name) for director in directors]
+        _supersede(job, [one for one in directors if first in ("", one.name)])
+    held, queued = Run.Status.HELD, Run.Status.QUEUED
+    runs = [
+        Run(job=job, director=one, director_name=one.name, status=queued if first in ("", one.name) else held)
+        for one in directors
+    ]
     Run.objects.bulk_create(runs)
     transaction.on_commit(lambda: send_all(job.runs.all()))
     return job
+
+
+def release(job: Job) -> None:
+    """Let the held runs of the job go, in the caller's transaction."""
+    held = job.runs.filter(status=Run.Status.HELD)
+    pks = list(held.values_list("pk", flat=True))
+    _supersede(job, Director.objects.filter(pk__in=held.values("director")))
+    held.update(status=Run.Status.QUEUED, queued_at=timezone.now())
+    transaction.on_commit(lambda: send_all(job.runs.filter(pk__in=pks)))
+
+
+def _supersede(job: Job, directors: Iterable[Director]) -> None:
+    """End what these directors have not done yet of older applies and of confirmations of those."""
+    kinds = [Job.Kind.APPLY, Job.Kind.CONFIRM]
+    older = Run.objects.filter(director__in=directors, job__kind__in=kinds, job__lt=job.pk)
+    older.exclude(status__in=Run.TERMINAL).update(status=Run.Status.SUPERSEDED, finished_at=timezone.now())
 
 
 def cancel_open_runs(director: Director) -> None:
@@ -112,7 +133,11 @@ def send(run: Run) -> bool:
     """Sign the order afresh and publish it; False where Redis is away. Who ordered it must still be allowed
     to: else it is not signed, and the run ends as refused."""
     run = Run.objects.select_related("director", "job__cluster", "job__revision").get(pk=run.pk)
-    if run.director is None or run.is_over:
+    if run.director is None or run.is_over or run.status == Run.Status.HELD:
+        return True
+    rollout = _rollout(run.job)
+    if rollout is not None and rollout.is_late:
+        # It is about to go back: rollouts.settle.
         return True
     if not may_still_order(run.job):
         _refuse(run)
@@ -120,7 +145,7 @@ def send(run: Run) -> bool:
     try:
         app.send_task(
             ORDER_TASK,
-            args=[signing_key().sign("order", _order(run, run.director).to_body())],
+            args=[signing_key().sign("order", _order(run, run.director, rollout).to_body())],
             queue=order_queue(run.director.name),
             retry=False,
             ignore_result=True,
@@ -159,11 +184,24 @@ def _refuse(run: Run) -> None:
             )
 
 
-def _order(run: Run, director: Director) -> Order:
+def _rollout(job: Job) -> Rollout | None:
+    """The one that waits with this job's revision."""
+    if job.kind != Job.Kind.APPLY:
+        return None
+    return Rollout.objects.open().filter(revision=job.revision).first()
+
+
+def _order(run: Run, director: Director, rollout: Rollout | None) -> Order:
     job, now = run.job, time.time()
     payload: dict[str, Any] = {"module": job.module} | job.probe
-    if job.revision is not None:
+    if job.kind == Job.Kind.CONFIRM:
+        payload = {}
+    elif job.revision is not None:
         payload = {"table": job.revision.table, "traffic": job.revision.traffic}
+        if job.cluster.enforce:
+            payload["enforce"] = True
+    if rollout is not None and rollout.ends_at is not None:
+        payload["trial"] = rollout.trial
     return Order(
         operation=Operation(job.kind),
         run=str(run.uuid),
@@ -191,6 +229,7 @@ def sweep() -> live.Live:
         if not one.is_stale:
             present.add(one.director.pk)
     open_runs = Run.objects.exclude(status__in=Run.TERMINAL).select_related("director").order_by("pk")
+    open_runs = open_runs.exclude(status=Run.Status.HELD)
     due = [run for run in open_runs if _is_due(run, is_present=run.director_id in present, now=now)]
     send_all(due)
     silent = Run.objects.filter(
@@ -248,6 +287,10 @@ def take(message: object) -> None:
             started.update(status=Run.Status.RUNNING, started_at=timezone.now())
         elif report.event is Event.TRAFFIC:
             _note_changes(director, report)
+        elif report.event is Event.DRIFT:
+            drifts.note(director, report)
+        elif report.event is Event.WENT_BACK:
+            _take_went_back(director, report)
         else:
             _take_finished(director, report)
 
@@ -307,6 +350,15 @@ def _take_finished(director: Director, report: Report) -> None:
     _note_kernel(director, run, report, said)
     if run is not None:
         _note_outcome(director, run, said)
+
+
+def _take_went_back(director: Director, report: Report) -> None:
+    runs = Run.objects.filter(uuid=_as_uuid(report.run), director=director)
+    run = runs.select_related("job__cluster", "job__revision").first()
+    said, cause = went_back.read(director, report)
+    _note_kernel(director, None, report, said)
+    if run is not None and report.epoch == director.epoch:
+        went_back.note(director, run, report, said, cause)
 
 
 def _note_kernel(director: Director, run: Run | None, report: Report, said: Finished) -> None:

@@ -1,9 +1,9 @@
-"""The panel's Celery tasks: shells over jobs.py and trails.py."""
+"""The panel's Celery tasks: shells over jobs.py, due.py and trails.py."""
 
 from celery import shared_task
 from django.core.management import call_command
 
-from cluster import jobs, trails
+from cluster import due, jobs, trails
 
 
 @shared_task(name="panel.report")
@@ -14,6 +14,7 @@ def report(envelope: object) -> None:
 @shared_task(name="panel.sweep")
 def sweep() -> None:
     trails.keep_trails(jobs.sweep())
+    due.sweep()
 
 
 @shared_task(name="panel.tidy")

@@ -13,6 +13,7 @@ from cluster.views import (
     clusters,
     directors,
     drains,
+    drifts,
     health,
     imports,
     jobs,
@@ -22,6 +23,7 @@ from cluster.views import (
     profiles,
     revisions,
     roles,
+    rollouts,
     services,
     switches,
 )
@@ -73,6 +75,25 @@ service_urls = [
     path("backends/<int:pk>/health/", health.backend_health, name="backend-health"),
     path("backends/<int:pk>/set-weight/", backends.backend_set_weight, name="backend-set-weight"),
     path("backends/<int:pk>/remove/", backends.backend_remove, name="backend-remove"),
+]
+
+# /clusters/…/drift/, /drift/…
+drift_urls = [
+    path("clusters/<int:pk>/drift/", drifts.drift_list, name="drift-list"),
+    path("clusters/<int:pk>/drift/table/", drifts.drift_table, name="drift-table"),
+    path("clusters/<int:pk>/enforce/", drifts.cluster_enforce, name="cluster-enforce"),
+    path("drift/<int:pk>/adopt/", drifts.drift_adopt, name="drift-adopt"),
+    path("drift/<int:pk>/revert/", drifts.drift_revert, name="drift-revert"),
+]
+
+# /clusters/…/planned/, /rollouts/…, /planned/…
+rollout_urls = [
+    path("clusters/<int:pk>/changes/", rollouts.change_settings, name="change-settings"),
+    path("clusters/<int:pk>/planned/", rollouts.planned_list, name="planned-list"),
+    path("planned/<int:pk>/cancel/", rollouts.planned_cancel, name="planned-cancel"),
+    path("rollouts/<int:pk>/live/", rollouts.rollout_live, name="rollout-live"),
+    path("rollouts/<int:pk>/confirm/", rollouts.rollout_confirm, name="rollout-confirm"),
+    path("rollouts/<int:pk>/go-back/", rollouts.rollout_go_back, name="rollout-go-back"),
 ]
 
 # /drains/…
@@ -183,6 +204,8 @@ urlpatterns = [
     path("api/v1/", include(api_urls)),
     *service_urls,
     *profile_urls,
+    *rollout_urls,
+    *drift_urls,
     *history_urls,
     *people_urls,
     *role_urls,

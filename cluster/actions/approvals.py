@@ -124,13 +124,16 @@ def withdraw(change: ChangeRequest, *, by: Actor) -> None:
     audit.record("change.withdraw", change, by=by, cluster=cluster, after={"request": change.pk})
 
 
-def close_applied(cluster: Cluster, approval: Approval | None, revision: Revision, *, by: Actor) -> None:
-    """Within an apply: the approved request became this revision, and any other is about a former draft."""
+def close_applied(
+    cluster: Cluster, approved: ChangeRequest | None, revision: Revision, *, by: Actor, also_others: bool
+) -> None:
+    """Within an apply: the approved request became this revision. Where it was the draft of now that was
+    applied, any other is about a former one."""
     for change in cluster.change_requests.filter(status=ChangeRequest.Status.OPEN):
-        if approval is not None and change == approval.change:
+        if change == approved:
             change.revision = revision
             _close(change, ChangeRequest.Status.APPLIED, by)
-        else:
+        elif also_others:
             _close(change, ChangeRequest.Status.SUPERSEDED, by)
 
 

@@ -15,6 +15,7 @@ from cluster.ipvs.tuning import switch_problems
 from cluster.models import Cluster
 
 NAMES = ("name", "description", "approvals", "ticket_url")
+CONDITIONS = ("confirm_min", "backends_percent", "connections_percent")
 _NO_SWITCHES: Mapping[str, str] = {}
 
 
@@ -103,6 +104,24 @@ def set_switches(
         after={"switches": cluster.switches},
     )
     return cluster
+
+
+@transaction.atomic
+def set_conditions(
+    cluster: Cluster,
+    *,
+    confirm_min: int | None,
+    backends_percent: int | None,
+    connections_percent: int | None,
+    by: Actor,
+) -> None:
+    """What the form of an apply begins with; the directors never see it."""
+    before = values(cluster, CONDITIONS)
+    cluster.confirm_min, cluster.backends_percent = confirm_min, backends_percent
+    cluster.connections_percent = connections_percent
+    cluster.save(update_fields=CONDITIONS)
+    after = values(cluster, CONDITIONS)
+    audit.record("cluster.set-conditions", cluster, by=by, cluster=cluster, before=before, after=after)
 
 
 @transaction.atomic

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cluster.director.health import News
-from cluster.director.journal import Goal, JournalError, write_durably
+from cluster.director.journal import Goal, Journal, JournalError, write_durably
 from cluster.ipvs.formats.document import canonical_json
 from cluster.ipvs.stats import Reading
 from cluster.ipvs.traffic import observed as observations
@@ -135,6 +135,24 @@ class Aim:
             if note.standing in OUT and is_in(place) and _ramp_s(goal, place)
         }
         return running | begun
+
+    def settle(self, wanted: Effective, goal: Goal, journal: Journal) -> None:
+        """The kernel was brought to `wanted`. Kept is the same, made of the journal's own goal: its table is
+        the one that the kernel's readings share, and a second one of 100,000 backends would stay in memory as
+        long as the goal does."""
+        self.effective = wanted
+        try:
+            record = journal.read()
+        except JournalError:
+            # What it is about is told already; the loop goes on with what it has.
+            return
+        if record is None:
+            return
+        ordered = record.ordered
+        if (ordered.epoch, ordered.revision) == (goal.epoch, goal.revision):
+            again = self.of(ordered)
+            # A verdict may have come meanwhile: the loop must see that the kernel has yet to follow it.
+            self.effective = again if again.table == wanted.table else wanted
 
     def keep(self) -> None:
         """Write verdicts and ramps down, where they have changed: a restarted worker must not give traffic to

@@ -10,23 +10,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cluster.director import host
+from cluster.director import host, repair, trial
 from cluster.director.aim import Aim
 from cluster.director.config import Config
 from cluster.director.converge import Result, converge, to_payload
+from cluster.director.drift import Drift
 from cluster.director.health import Checker
 from cluster.director.journal import Goal, Journal, JournalError, Record
 from cluster.director.kernel import Kernel, KernelError
 from cluster.director.lock import Locked, locked
 from cluster.director.probing import probe
 from cluster.director.reports import Reporter
-from cluster.director.tuning import set_switches
+from cluster.director.switching import switched
 from cluster.ipvs.formats.document import from_document
 from cluster.ipvs.state import ServiceKey, Table
 from cluster.ipvs.traffic import document as traffic_document
-from cluster.ipvs.traffic.effective import Effective
 from cluster.ipvs.traffic.policy import Traffic
-from cluster.ipvs.tuning import Switching
 from cluster.wire.envelope import Refused, verify
 from cluster.wire.messages import CLOCK_TOLERANCE_S, Event, Operation, Order, Outcome
 
@@ -50,9 +49,11 @@ class Director:
     checker: Checker
     aim: Aim
     clock: Callable[[], float] = time.time
+    boot: Callable[[], host.Boot] = host.boot
     lock_deadline_s: float = LOCK_DEADLINE_S
     # Where the kernel's switches net.ipv4.vs.* are; None for a stand-in, which must not touch this machine's.
     switches: Path | None = None
+    drift: Drift = field(default_factory=Drift)
     # Another one after each start: the panel then sends again what the worker before was at.
     worker: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -62,7 +63,8 @@ class Director:
 
     def facts(self) -> dict[str, Any]:
         """What the panel shows of this machine, and what its administrator should know."""
-        of_ours = {"worker": self.worker, "notices": self.journal.notices()}
+        # An older worker would apply what is to be confirmed and never go back: the panel must know.
+        of_ours = {"worker": self.worker, "notices": self.journal.notices(), "goes_back": True}
         return host.facts(self.config, self.kernel) | of_ours
 
 
@@ -102,6 +104,8 @@ def restore(director: Director) -> Result | None:
             record = director.journal.read()
             if record is None:
                 return None
+            if cause := trial.cause_at_start(record, director):
+                return trial.finish(trial.taken_back(record, cause, director), director)
             goal = _goal_of_restart(record, director.kernel)
             director.aim.effective = wanted = director.aim.of(goal)
             result = converge(
@@ -115,8 +119,8 @@ def restore(director: Director) -> Result | None:
                 # the very one that a rehearsal kept away from the kernel.
                 rehearse=goal != record.verified and director.config.rehearsal != "off",
             )
-            result = _switched(result, goal, director)
-            director.aim.effective = _kept_once(wanted, goal, director)
+            result = switched(result, goal, director)
+            director.aim.settle(wanted, goal, director.journal)
     except (JournalError, KernelError) as error:
         result = Result(Outcome.UNKNOWN, f"The table of {director.name} was not restored: {error}")
     except Locked:
@@ -166,6 +170,12 @@ def _in_turn(order: Order, director: Director) -> Result:
                 return refusal
             if order.operation is Operation.LOAD_MODULE:
                 return _load_module(order, director)
+            if order.operation is Operation.CONFIRM:
+                return trial.confirm(order, before, director)
+            if order.operation is Operation.REPAIR:
+                return repair.repair(order, before, director)
+            if order.operation is Operation.ENFORCE:
+                return repair.set_enforcing(order, before, director)
             return _apply(order, before, director)
     except JournalError as error:
         return Result(
@@ -187,7 +197,9 @@ def _fenced(order: Order, before: Record | None, name: str) -> Result | None:
             f"Remove {name} from the other cluster and enrol it here anew.",
             "another cluster",
         )
-    epoch, revision = _number(before)
+    epoch, revision = before.fence
+    if order.operation is Operation.APPLY and trial.went_back_from(order, before):
+        return trial.too_late(order, before, name)
     lowest = (epoch, revision if order.operation is Operation.APPLY else 0)
     if (order.epoch, order.revision) < lowest:
         return Result(
@@ -219,10 +231,22 @@ def _apply(order: Order, before: Record | None, director: Director) -> Result:
             "If the panel was restored from a backup, run manage.py raise_epoch there.",
             "changed revision",
         )
+    try:
+        tried = trial.begin(order, goal, before, director)
+    except trial.Unreadable as error:
+        text = f"{director.name} cannot read until when this order is to be confirmed: {error}"
+        return Result(
+            Outcome.REFUSED, text, "Check that panel and director run versions that fit.", "bad trial"
+        )
+    except KernelError as error:
+        text = f"{director.name} does not know what to go back to, because its kernel cannot be read: {error}"
+        return Result(Outcome.FAILED, text, "Apply without a confirmation, or mend the director first.")
     started = {"run": order.run, "cluster": order.cluster, "epoch": order.epoch, "revision": order.revision}
     director.reporter.report(Event.STARTED, payload={}, **started)  # type: ignore[arg-type]
     owned, verified = (before.owned, before.verified) if before else (frozenset[ServiceKey](), None)
-    record = Record(order.cluster, goal, owned, verified)
+    untold = before.went_back if before and before.went_back and not before.went_back.is_told else None
+    enforce = repair.enforcing(order, before)
+    record = Record(order.cluster, goal, owned, verified, tried, untold, *enforce)
     wanted, director.aim.effective = director.aim.of(goal), None
     try:
         result = converge(
@@ -235,50 +259,20 @@ def _apply(order: Order, before: Record | None, director: Director) -> Result:
             rehearse=director.config.rehearsal != "off",
             sysctls=host.sysctls(director.kernel),
         )
-        return _switched(result, goal, director)
+        result = switched(result, goal, director)
     finally:
-        director.aim.effective = _kept_once(wanted, goal, director)
+        director.aim.settle(wanted, goal, director.journal)
+    return _whole_or_nothing(result, director) if tried else result
 
 
-def _switched(result: Result, goal: Goal, director: Director) -> Result:
-    """Set the kernel's switches as the goal wants them, where the table came as far as that. One that cannot
-    be set is told, and is no failure: the table, and all who use it, do not depend on it."""
-    if director.switches is None or result.outcome not in (Outcome.APPLIED, Outcome.PARTIAL):
+def _whole_or_nothing(result: Result, director: Director) -> Result:
+    """What is on trial and did not come about is not waited for: nobody could confirm it. A kernel that said
+    nothing is asked again, by the panel's next copy of the order, as long as the trial lasts."""
+    record = director.journal.read()
+    if result.outcome in (Outcome.APPLIED, Outcome.UNKNOWN) or record is None or record.trial is None:
         return result
-    answers = set_switches(goal.traffic.switches, director.switches)
-    director.aim.switch_problems = {step.name: problem for step, problem in answers if problem}
-    if not answers:
-        return result
-    left = [f" Not set: {step.name}. {problem}" for step, problem in answers if problem]
-    set_now = len(answers) - len(left)
-    said = f" {set_now} switch{'' if set_now == 1 else 'es'} set and read back." if set_now else ""
-    return replace(
-        result,
-        text=result.text + said + "".join(left),
-        planned=result.planned + len(answers),
-        switches=tuple(_switch_told(step, problem) for step, problem in answers),
-    )
-
-
-def _switch_told(step: Switching, problem: str) -> dict[str, str]:
-    status = "failed" if problem else "done"
-    told = {"kind": "change", "text": str(step), "command": step.command, "impact": ""}
-    return told | {"status": status, "error": problem}
-
-
-def _kept_once(wanted: Effective, goal: Goal, director: Director) -> Effective:
-    """The same, made of the journal's own goal: its table is the one that the kernel's readings share, and a
-    second one of 100,000 backends would stay in memory as long as the goal does."""
-    try:
-        record = director.journal.read()
-    except JournalError:
-        # What it is about is told already; the loop goes on with what it has.
-        return wanted
-    if record is None or _number(record) != (goal.epoch, goal.revision):
-        return wanted
-    again = director.aim.of(record.ordered)
-    # A verdict may have come meanwhile: the loop must see that the kernel has yet to follow it.
-    return again if again.table == wanted.table else wanted
+    back = trial.finish(trial.taken_back(record, "it could not be applied whole", director), director)
+    return replace(result, text=f"{result.text} {back.text}", table=back.table)
 
 
 def _number(record: Record) -> tuple[int, int]:

@@ -11,9 +11,10 @@ import os
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -25,6 +26,7 @@ from cluster.director.tuning import read_sysctls
 from cluster.ipvs import settings
 
 MODPROBE_DEADLINE_S = 15
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MOST_ADDRESSES = 1000
 # After so many new objects, and so many rounds among the young and the middle-aged.
 _GARBAGE_THRESHOLDS = 50_000, 5, 5
@@ -33,6 +35,18 @@ _MODULE = re.compile(r"ip_vs(_[a-z0-9_]+)?")
 _FILE = re.compile(r"/(ip_vs[a-z0-9_]*)\.ko(?:\.[a-z0-9]+)?:?(?=\s|$)")
 # Modules that are neither a scheduler nor named as an engine: the FTP helper.
 _HELPERS = frozenset({"ftp"})
+
+
+class Boot(NamedTuple):
+    """Which start of the machine this is, and the seconds since then, which nobody sets; sleep counts."""
+
+    id: str
+    seconds: float
+
+
+def boot() -> Boot:
+    """The machine's present run."""
+    return Boot(BOOT_ID.read_text().strip(), time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 def seek_garbage_rarely() -> None:

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 _SEQUENCES_AT_ONCE = 1000
+_TRIAL_NAMES = ("run", "boot", "ends_at", "began_wall", "ends_wall")
 
 
 class JournalError(Exception):
@@ -47,15 +48,70 @@ class Goal:
 
 
 @dataclass(frozen=True)
+class Guard:
+    """By how many percent backends in service and open connections may fall below what they were before; None
+    for as far as they like."""
+
+    backends_percent: int | None = None
+    connections_percent: int | None = None
+    serving: int = 0
+    connections: int = 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Until when an order waits for its confirmation, and what comes back without one.
+
+    `ends_at` counts seconds since the machine's start, of which `boot` is the id; `ends_wall` and
+    `began_wall` are the same by the wall's clock. `foreign` are the services that were in the kernel before
+    and were not ours: found just as wanted, they became ours, and are let go again, not removed."""
+
+    run: str
+    back: Goal
+    boot: str
+    ends_at: float
+    began_wall: float
+    ends_wall: float
+    foreign: frozenset[ServiceKey] = frozenset()
+    guard: Guard = Guard()
+
+
+@dataclass(frozen=True)
+class WentBack:
+    """An order that is out of force again, at `at` and why. `is_told` once the panel has the report and the
+    kernel what was to come back."""
+
+    run: str
+    epoch: int
+    revision: int
+    at: float
+    cause: str
+    is_told: bool = False
+
+
+@dataclass(frozen=True)
 class Record:
-    """`ordered` is what the newest order wants; none below it is taken any more. `verified` is the last
-    goal that was read back from the kernel as wanted: what a reboot brings back. `owned` are the services
-    that this project put into the kernel or was about to."""
+    """`ordered` is what the newest order in force wants. `verified` is the last goal that was read back from
+    the kernel as wanted: what a reboot brings back, unless there is a `trial`, which has something older for
+    that. With `enforce`, what somebody else changes is put right without being asked;
+    `enforce_at` is when the panel changed that, because an old order may come again. `owned` are the
+    services that this project put into the kernel or was about to."""
 
     cluster: str
     ordered: Goal
     owned: frozenset[ServiceKey]
     verified: Goal | None = None
+    trial: Trial | None = None
+    went_back: WentBack | None = None
+    enforce: bool = False
+    enforce_at: float = 0.0
+
+    @property
+    def fence(self) -> tuple[int, int]:
+        """Epoch and revision below which no order is taken any more. One that went back still counts: a copy
+        of it may lie in a queue."""
+        fence = self.ordered.epoch, self.ordered.revision
+        return max(fence, (self.went_back.epoch, self.went_back.revision)) if self.went_back else fence
 
     @property
     def is_applied(self) -> bool:
@@ -206,6 +262,13 @@ def _pieces(record: Record) -> Iterator[bytes]:
         yield b'"ordered"'
     else:
         yield from _goal_pieces(record.verified)
+    if record.trial is not None:
+        yield b',"trial":%b,"back":' % canonical_json(_trial_out(record.trial))
+        yield from _goal_pieces(record.trial.back)
+    if record.went_back is not None:
+        yield b',"went_back":%b' % canonical_json(asdict(record.went_back))
+    if record.enforce_at:
+        yield b',"enforce":%b' % canonical_json([record.enforce, record.enforce_at])
     yield b"}"
 
 
@@ -226,7 +289,25 @@ def _record_in(document: dict[str, Any]) -> Record:
     elif verified is not None:
         verified = _goal_in(verified)
     owned = frozenset(key_from_document(key) for key in document["owned"])
-    return Record(str(document["cluster"]), ordered, owned, verified)
+    trial = _trial_in(document["trial"], _goal_in(document["back"])) if "trial" in document else None
+    went_back = WentBack(**document["went_back"]) if "went_back" in document else None
+    enforce, enforce_at = document.get("enforce", (False, 0.0))
+    return Record(
+        str(document["cluster"]), ordered, owned, verified, trial, went_back, bool(enforce), float(enforce_at)
+    )
+
+
+def _trial_out(trial: Trial) -> dict[str, Any]:
+    """All but `back`, which may have megabytes."""
+    said = {name: getattr(trial, name) for name in _TRIAL_NAMES}
+    foreign = [key_to_document(key) for key in sorted(trial.foreign)]
+    return said | {"foreign": foreign, "guard": asdict(trial.guard)}
+
+
+def _trial_in(document: dict[str, Any], back: Goal) -> Trial:
+    foreign = frozenset(key_from_document(key) for key in document["foreign"])
+    said = {name: document[name] for name in _TRIAL_NAMES}
+    return Trial(back=back, foreign=foreign, guard=Guard(**document["guard"]), **said)
 
 
 def _goal_in(document: dict[str, Any]) -> Goal:

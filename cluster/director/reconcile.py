@@ -1,7 +1,7 @@
 """The loop that brings verdicts, drains, profiles and ramps into the kernel, with panel and broker down.
 
 It changes nothing but backends whose wanted state has changed: what somebody else did to a table is for an
-operator to judge.
+operator to judge, unless the cluster says once and for all that it is to be put right.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from cluster.director.health import Watched
 from cluster.director.journal import Goal, Record
 from cluster.director.kernel import KernelError
 from cluster.director.lock import Locked, locked
+from cluster.director.repair import heal_what_drifted
+from cluster.director.trial import Watcher
 from cluster.ipvs.plan import Step, plan
 from cluster.ipvs.state import Backend, ServiceKey, Table
 from cluster.ipvs.traffic.effective import Effective, Note, Standing
@@ -41,6 +43,7 @@ class Reconciler:
     def __init__(self, director: Director) -> None:
         self._director = director
         self._aim = director.aim
+        self._trial = Watcher(director)
         self._goal: Goal | None = None
         # Where the kernel did not take what was wanted: tried again in each round.
         self._pending: set[Place] = set()
@@ -64,12 +67,16 @@ class Reconciler:
         record = director.journal.read()
         if record is None:
             return
+        if self._trial.has_work(record) and (record := self._judge_trial(record)) is None:
+            return
         self._watch(record.ordered)
         self._balance(record.ordered)
         # Whoever applies holds the director's lock, and must not be kept from it by who has nothing to do.
         is_due = self._pending or not self._aim.is_settled(record.ordered)
         if is_due and self._aim.effective is not None:
             self._act(record)
+        if record.enforce:
+            heal_what_drifted(self._director)
         self._aim.keep()
 
     def _loop(self) -> None:
@@ -82,6 +89,20 @@ class Reconciler:
                 # Whatever it was, the next round may do better; without the loop nothing is ever taken out.
                 log.exception("reconcile broke")
             wake.wait(PERIOD_S)
+
+    def _judge_trial(self, record: Record) -> Record | None:
+        """What is in force, after a trial that is over was taken back; None while the journal does not say
+        it, because then only the trial's end is brought to the kernel."""
+        director = self._director
+        try:
+            with locked(director.config.state_dir / "lock", within_s=0):
+                if (newest := director.journal.read()) is not None:
+                    self._trial.look(newest)
+        except Locked:
+            # An order is under way; whatever it does to the trial, the next round sees.
+            return record
+        newest = director.journal.read() or record
+        return None if self._trial.has_gone(newest) else newest
 
     def _watch(self, goal: Goal) -> None:
         """Tell the checker whom to watch, where another goal is in force."""
@@ -110,7 +131,8 @@ class Reconciler:
         try:
             with locked(self._director.config.state_dir / "lock", within_s=0), self._aim.acting:
                 before = self._aim.effective
-                if before is None:
+                if before is None or self._director.journal.read() is not record:
+                    # An order came in between: what it wants is brought already.
                     return
                 after = self._aim.of(record.ordered)
                 moved = set(_moved(before.table, after.table)) | self._pending

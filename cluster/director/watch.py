@@ -27,7 +27,7 @@ from cluster.ipvs.state import ServiceKey, Table
 from cluster.ipvs.stats import Reading
 from cluster.ipvs.traffic.observed import to_document
 from cluster.wire.envelope import LARGEST_BODY, SigningKey
-from cluster.wire.messages import FRAME_LIFETIME_S, Frame, frame_key
+from cluster.wire.messages import FRAME_LIFETIME_S, Event, Frame, frame_key
 
 log = logging.getLogger(__name__)
 
@@ -88,11 +88,27 @@ class Watch:
                 log.warning("broker away reason=%s", error)
             self._is_away = True
             self._director.aim.hear(self._ballots.count())
+            self._tell_drift()
             return
         if self._is_away:
             log.warning("broker back")
         self._is_away = False
+        self._tell_drift()
         self._say_hello()
+
+    def _tell_drift(self) -> None:
+        """Report what somebody else changed, whenever that is something else than before."""
+        record, news = self._record(), self._director.drift.news()
+        if record is None or news is None:
+            return
+        self._director.reporter.report(
+            Event.DRIFT,
+            run="",
+            cluster=record.cluster,
+            epoch=record.ordered.epoch,
+            revision=record.ordered.revision,
+            payload=news,
+        )
 
     def _vote(self) -> None:
         """Hear what the other directors saw, where the goal asks for it."""
@@ -151,6 +167,7 @@ class Watch:
             owned = record.owned if record else frozenset()
             ours = reading.table.only(owned)
             payload["fingerprint"] = self._fingerprint(ours)
+            self._director.drift.look(aimed, ours, at=at)
             if aimed is not None:
                 same = aimed == ours
                 payload["wanted"] = payload["fingerprint"] if same else fingerprint(aimed)

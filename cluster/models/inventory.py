@@ -19,7 +19,11 @@ class Cluster(models.Model):
     values below net.ipv4.vs that its directors are to have, by name; what is not named they keep.
 
     `approvals` is how many people, other than those who made a change, have to approve it. `ticket_url` is
-    where a ticket is read, with {ticket} in its place; empty where tickets are only named."""
+    where a ticket is read, with {ticket} in its place; empty where tickets are only named.
+
+    What the form of an apply begins with: `confirm_min` to be confirmed in, `backends_percent` and
+    `connections_percent` by which either may fall meanwhile. With `enforce`, its directors put
+    right by themselves what somebody else changes."""
 
     APPROVALS = [(0, "Nobody: who may apply, applies"), (1, "One other person"), (2, "Two other people")]
 
@@ -32,6 +36,10 @@ class Cluster(models.Model):
     version = models.PositiveIntegerField(default=1)
     changed_by = models.CharField(max_length=150, blank=True)
     changed_at = models.DateTimeField(auto_now=True)
+    confirm_min = models.PositiveSmallIntegerField(null=True, blank=True)
+    backends_percent = models.PositiveSmallIntegerField(null=True, blank=True)
+    connections_percent = models.PositiveSmallIntegerField(null=True, blank=True)
+    enforce = models.BooleanField(default=False)
     created = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -114,6 +122,11 @@ class Director(models.Model):
     def clock_is_off(self) -> bool:
         """By more than a message takes on its way."""
         return abs(float(self.facts.get("clock_offset_s", 0))) > 4
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether its worker takes back by itself what nobody confirms; one of an older release does not."""
+        return bool(self.facts.get("goes_back"))
 
     @property
     def is_stand_in(self) -> bool:

@@ -11,13 +11,17 @@ from cluster.models.revision import Revision
 
 
 class Job(models.Model):
-    """One wish of one operator: a revision applied, a kernel module loaded, or a check tried. `probe` is
-    `{"check": document, "targets": [target's document]}`."""
+    """One wish of one operator: a revision applied or confirmed, a kernel module loaded, a check tried, drift
+    put right. `probe` is what such an order says: of a check `{"check": document, "targets": [target's
+    document]}`, of drift `{"places": [place]}` or `{"enforce": bool}`."""
 
     class Kind(models.TextChoices):
         APPLY = "apply", "Apply"
         LOAD_MODULE = "load-module", "Load module"
         PROBE = "probe", "Try a check"
+        CONFIRM = "confirm", "Confirm"
+        REPAIR = "repair", "Put right"
+        ENFORCE = "enforce", "Enforce"
 
     kind = models.CharField(max_length=16, choices=Kind.choices)
     cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="jobs")
@@ -44,7 +48,13 @@ class Job(models.Model):
             return f"Load module {self.module}"
         if self.kind == Job.Kind.PROBE:
             return f"Try a check of {self.cluster}"
+        if self.kind == Job.Kind.REPAIR:
+            return f"Put right in {self.cluster}"
+        if self.kind == Job.Kind.ENFORCE:
+            return f"{'Enforce' if self.probe.get('enforce') else 'Stop enforcing'} {self.cluster}"
         assert self.revision is not None
+        if self.kind == Job.Kind.CONFIRM:
+            return f"Confirm revision {self.revision.number} of {self.cluster}"
         return f"Apply revision {self.revision.number} to {self.cluster}"
 
 
@@ -52,6 +62,8 @@ class Run(models.Model):
     """A job's share on one director. Its uuid is what the order and the reports name."""
 
     class Status(models.TextChoices):
+        # Not before another director's run is over: nothing sends it.
+        HELD = "held"
         QUEUED = "queued"
         SENT = "sent"
         RUNNING = "running"
@@ -60,10 +72,12 @@ class Run(models.Model):
         REFUSED = "refused"
         FAILED = "failed"
         UNKNOWN = "unknown"
+        # Applied, and taken back by the director itself.
+        REVERTED = "reverted"
         SUPERSEDED = "superseded"
         CANCELLED = "cancelled"
 
-    TERMINAL = frozenset({"applied", "partial", "refused", "failed", "superseded", "cancelled"})
+    TERMINAL = frozenset({"applied", "partial", "refused", "failed", "reverted", "superseded", "cancelled"})
 
     uuid = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
     job = models.ForeignKey(Job, models.CASCADE, related_name="runs")

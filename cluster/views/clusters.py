@@ -8,9 +8,11 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from cluster import access
-from cluster.actions import approvals, changes, clusters
+from cluster.actions import approvals, changes, clusters, rollouts, schedules
 from cluster.actions.problems import Changed, Rejected
+from cluster.apply_forms import HowForm
 from cluster.approval import approval_of, changes_nothing, editors, open_change
+from cluster.audit import Actor
 from cluster.drain_forms import BulkForm
 from cluster.draining import marks
 from cluster.forms import ApplyForm, ClusterForm, ConfirmForm
@@ -64,6 +66,9 @@ def cluster_detail(request: OperatorRequest, pk: int) -> HttpResponse:
         "services": services,
         "marks": marks(cluster, services),
         "bulk_actions": BulkForm.ACTIONS,
+        "rollout": rollouts.waiting(cluster),
+        "planned": rollouts.planned(cluster),
+        "drift_count": cluster.drifts.open().count(),
         "jobs": cluster.jobs.prefetch_related("runs")[:5],
         "waiting": open_change(cluster),
     }
@@ -126,29 +131,45 @@ def cluster_remove(request: OperatorRequest, pk: int) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def cluster_review(request: OperatorRequest, pk: int) -> HttpResponse:
-    """GET shows what would change (whoever may see the cluster); POST applies just that, or asks for its
-    approval."""
+    """GET shows what would change (whoever may see the cluster); POST applies just that, now or later, or
+    asks for its approval."""
     posts: access.Need = "edit" if "ask" in request.POST else "apply"
     cluster = access.get_cluster(request, pk, needs="view" if request.method == "GET" else posts)
     form = ApplyForm(request.POST or None, initial={"reason": search_text(request.GET.get("reason"))})
-    if form.is_valid():
+    how = HowForm(request.POST or None, cluster=cluster)
+    # Both, so that each says what is wrong with it.
+    if all([form.is_valid(), how.is_valid()]):
         try:
             if "ask" in request.POST:
                 change = approvals.ask(cluster, **form.cleaned_data, by=actor(request))
                 messages.success(request, "Asked. Whoever may approve sees it under Changes.")
                 return redirect("change-detail", change.pk)
-            job = changes.apply(cluster, **form.cleaned_data, by=actor(request))
-            return redirect("job-detail", job.pk)
+            return redirect(*_sent(cluster, form, how, by=actor(request)))
         except Rejected as rejected:
-            form.add_problems(rejected)
+            # Each problem goes to the form that has its field.
+            at_how = [one for one in rejected.problems if one.field in how.fields]
+            how.add_problems(Rejected(*at_how))
+            form.add_problems(Rejected(*(one for one in rejected.problems if one not in at_how)))
     context = {
         "cluster": cluster,
         "state": cluster_state(cluster),
         "review": review(cluster),
         "form": form,
         **_approval(cluster),
+        "how": how,
+        "rollout": rollouts.waiting(cluster),
+        "planned": rollouts.planned(cluster),
     }
     return render(request, "cluster/cluster_review.html", context)
+
+
+def _sent(cluster: Cluster, form: ApplyForm, how: HowForm, *, by: Actor) -> tuple[str, int]:
+    """Applied or planned, as asked for; the page that tells what becomes of it."""
+    said = form.cleaned_data | {"how": how.how, "by": by}
+    if how.is_later:
+        schedules.plan(cluster, **said | how.window)
+        return "planned-list", cluster.pk
+    return "job-detail", changes.apply(cluster, **said).pk
 
 
 def _approval(cluster: Cluster) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from django.views.decorators.http import require_GET, require_POST
 from django_htmx.http import HttpResponseStopPolling
 
 from cluster import access, live
-from cluster.actions import changes
+from cluster.actions import changes, rollouts
 from cluster.actions.problems import Rejected
 from cluster.http import OperatorRequest, actor, not_modified, page_number, poll
 from cluster.models import Job, Run
@@ -36,7 +36,7 @@ def job_detail(request: OperatorRequest, pk: int) -> HttpResponse:
 @poll
 @require_GET
 def job_live(request: OperatorRequest, pk: int) -> HttpResponse:
-    """204 while nothing has changed; 286, which ends the polling, when every run is over."""
+    """204 while nothing has changed; 286, which ends the polling, when all is over and nothing waits."""
     job = access.get_job(request, pk, needs="view")
     context = job_context(request, job)
     if context["is_over"]:
@@ -73,13 +73,17 @@ def job_context(request: OperatorRequest, job: Job) -> dict[str, object]:
         }
         for run in runs
     ]
+    rollout = rollouts.of(job)
+    # Applied is not the end of what may still go back.
+    is_waiting = rollout is not None and rollout.is_waiting
     return {
         "job": job,
         "needs": right_of(job),
+        "rollout": rollout,
         "cluster": job.cluster,
         "runs": shown,
         "redis_is_up": answers.redis_is_up,
-        "is_over": all(run.is_over for run in runs),
+        "is_over": all(run.is_over for run in runs) and not is_waiting,
         "has_failed": any(run.status in ("failed", "partial", "refused", "cancelled") for run in runs),
         "stamp": "-".join(f"{run.pk}.{part['status']}" for run, part in zip(runs, shown, strict=True)),
     }

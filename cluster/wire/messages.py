@@ -44,6 +44,9 @@ class Operation(StrEnum):
     APPLY = "apply"
     LOAD_MODULE = "load-module"
     PROBE = "probe"
+    CONFIRM = "confirm"
+    REPAIR = "repair"
+    ENFORCE = "enforce"
 
 
 class Event(StrEnum):
@@ -51,6 +54,8 @@ class Event(StrEnum):
     STARTED = "started"
     FINISHED = "finished"
     TRAFFIC = "traffic"
+    WENT_BACK = "went-back"
+    DRIFT = "drift"
 
 
 class Outcome(StrEnum):
@@ -101,7 +106,12 @@ class Order(_Message):
     """Panel to director: make this so.
 
     `payload` is, for APPLY, `{"table": document, "traffic": document}`: all that is desired, never a
-    difference; for LOAD_MODULE, `{"module": name}`; for PROBE, `{"check": document, "targets": [target]}`.
+    difference; for LOAD_MODULE, `{"module": name}`; for PROBE, `{"check": document, "targets": [target]}`;
+    for CONFIRM nothing; for REPAIR, `{"places": [{"service": key, "backend": key or None}]}`; for ENFORCE,
+    `{"enforce": bool}`: whether drift is put right without being asked. APPLY has that as well, and may have
+    `"trial": {"within_s", "backends_percent", "connections_percent"}`: the director goes back by itself,
+    unless a CONFIRM of the same revision comes in time, or where backends in service or open connections
+    fall by more.
     `epoch` rises when a director is enrolled anew or the panel is restored from a backup; (epoch, revision)
     never goes down. Times are Unix seconds."""
 
@@ -130,6 +140,10 @@ class Report(_Message):
     owned services, "owned": [key], "facts"}`; that of a PROBE has `"answers": [{"target", "up", "reason",
     "took_ms", "text"}]` instead of a table. TRAFFIC: what the director did by itself, `{"changes": [{"at",
     "target", "before", "standing", "weight", "cause"}], "more"}`; `run` is empty, and `more` were cut.
+    DRIFT: all that somebody else changed, `{"objects": [{"service", "backend", "wanted", "actual",
+    "right_at", "wrong_at", "fought"}], "healed": [the same], "more"}`, whenever it changes.
+    WENT_BACK: the trial of `run` with this revision is over without a confirmation; as FINISHED, with
+    `"cause"` and `"back"`, the revision in force again.
     `sequence` rises with every report of one director, for ever; older ones are ignored."""
 
     event: Event

@@ -107,6 +107,14 @@ class Finished:
         return told | ({"answers": [asdict(answer) for answer in self.answers]} if self.answers else {})
 
 
+def cause_from(payload: Mapping[str, Any]) -> str:
+    """Why a director went back, of a WENT_BACK report. Refused where it is no text."""
+    try:
+        return _text(payload, "cause")
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One thing that a director did by itself: which backend or service, how it stood and stands, and why."""
@@ -160,6 +168,7 @@ def facts_from(said: object) -> dict[str, Any]:
         **_settings(said.get("settings")),
         "modules": known,
         "stand_in": said.get("stand_in") is True,
+        "goes_back": said.get("goes_back") is True,
     }
 
 

@@ -13,6 +13,7 @@ from cluster.director.aim import Aim
 from cluster.director.apply import Director, take
 from cluster.director.config import Config
 from cluster.director.health import News, Pace, Tried, Watched
+from cluster.director.host import Boot
 from cluster.director.journal import Journal
 from cluster.director.journal import Sequence as Numbers
 from cluster.director.kernel.memory import MemoryKernel
@@ -89,6 +90,9 @@ class Stage:
     now: float = NOW
     # Where the kernel's switches are; None as for a stand-in.
     switches: Path | None = None
+    boot: str = "boot-1"
+    # How far the wall's clock has been set since, which the machine's own does not notice.
+    wall_off_s: float = 0.0
 
     def director(self) -> Director:
         """A worker that has just started, with what is on the disk and in the kernel."""
@@ -117,8 +121,9 @@ class Stage:
             Journal(self.state_dir),
             reporter,
             self.checker,
-            Aim(self.state_dir, clock=lambda: self.now),
-            clock=lambda: self.now,
+            Aim(self.state_dir, clock=lambda: self.now + self.wall_off_s),
+            clock=lambda: self.now + self.wall_off_s,
+            boot=lambda: Boot(self.boot, self.now),
             lock_deadline_s=0.1,
             switches=self.switches,
         )

@@ -78,7 +78,8 @@ class TalkingDirector:
         self.sequence = 0
 
     def hello(self, **facts: Any) -> None:
-        payload = {"public_key": self.key.public, "facts": {"kernel": "6.1.0", "ipvs": "1.2.1", **facts}}
+        known = {"kernel": "6.1.0", "ipvs": "1.2.1", "goes_back": True}
+        payload = {"public_key": self.key.public, "facts": known | facts}
         jobs.take(self.signed(Event.HELLO, payload=payload))
 
     def signed(self, event: Event, run: Run | None = None, **changes: Any) -> dict[str, str]:

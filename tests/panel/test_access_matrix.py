@@ -14,6 +14,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
 
 from cluster.actions import drains, tokens
 from cluster.ipvs.formats.document import to_document
@@ -26,8 +27,11 @@ from cluster.models import (
     Cluster,
     CustomRole,
     Director,
+    Drift,
     Job,
+    PlannedApply,
     RoleBinding,
+    Rollout,
     Run,
     VirtualService,
     WeightProfile,
@@ -68,6 +72,17 @@ MATRIX = {
     "live": Row(("cluster",), get="view"),
     "live-table": Row(("cluster",), get="view"),
     "cluster-bulk": Row(("cluster",), post="operate"),
+    "drift-list": Row(("cluster",), get="view"),
+    "drift-table": Row(("cluster",), get="view"),
+    "drift-adopt": Row(("drift",), post="edit"),
+    "drift-revert": Row(("drift",), post="apply"),
+    "cluster-enforce": Row(("cluster",), post="administer"),
+    "change-settings": _form("cluster", needs="administer"),
+    "planned-list": Row(("cluster",), get="view"),
+    "planned-cancel": Row(("planned",), post="apply"),
+    "rollout-live": Row(("rollout",), get="view"),
+    "rollout-confirm": Row(("rollout",), post="apply"),
+    "rollout-go-back": Row(("rollout",), post="apply"),
     "drain-list": Row(("cluster",), get="view"),
     "drain-new": _form("cluster", needs="operate"),
     "drain-detail": Row(("drain",), get="view"),
@@ -224,8 +239,23 @@ def nouns(run: Run, backend: Backend, service: VirtualService, director: Directo
         address = f"192.168.60.{next(counted) % 250 + 1}"
         return Backend.objects.get_or_create(service=service, address=address, port=80)[0].pk
 
+    rollout = Rollout.objects.create(cluster=service.cluster, revision=run.job.revision, job=run.job)
+    planned = PlannedApply.objects.create(
+        cluster=service.cluster, table={}, begins_at=timezone.now(), ends_at=timezone.now()
+    )
+    drift = Drift.objects.create(
+        cluster=service.cluster,
+        director=director,
+        label="TCP 192.168.50.10:80",
+        place={"service": {"protocol": "tcp", "address": "192.168.50.10", "port": 80}, "backend": None},
+        right_at=timezone.now(),
+        wrong_at=timezone.now(),
+    )
     return {
         "cluster": service.cluster_id,
+        "drift": drift.pk,
+        "rollout": rollout.pk,
+        "planned": planned.pk,
         "drain": drain.pk,
         "service": service.pk,
         "backend": backend.pk,

@@ -7,14 +7,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
+from django.utils import timezone
 
-from cluster import audit
+from cluster import audit, jobs
 from cluster.actions import (
     approvals,
     backends,
@@ -26,12 +28,14 @@ from cluster.actions import (
     one_time_links,
     people,
     roles,
+    rollouts,
+    schedules,
     services,
 )
 from cluster.actions.problems import Changed, Rejected
 from cluster.approval import approval_of, changes_nothing, editors
 from cluster.audit import Actor
-from cluster.desired import draft_print, draft_said, draft_table
+from cluster.desired import draft_policies, draft_print, draft_said, draft_table
 from cluster.ipvs.formats.document import fingerprint
 from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
 from cluster.models import (
@@ -43,11 +47,15 @@ from cluster.models import (
     CustomRole,
     Director,
     Job,
+    PlannedApply,
+    Revision,
     Role,
     RoleBinding,
+    Rollout,
     Run,
     VirtualService,
 )
+from cluster.wire.messages import Event
 from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft
 
 OTTO = Actor("otto")
@@ -142,6 +150,65 @@ def test_trying_again_beside_an_apply_does_not_send_the_older_revision(
         other.until_it_waits()
     _refused(other.outcome(), "not the newest any more")
     assert _newest_run(director).job.revision.number == 2
+
+
+def _on_trial(web: Cluster, talker: TalkingDirector) -> Rollout:
+    """Another weight, applied on director1 and waiting for its confirmation."""
+    row = Backend.objects.get()
+    backends.set_weight(row, seen_version=row.version, weight=9, by=ANN)
+    fresh = Cluster.objects.get(pk=web.pk)
+    seen = draft_print(draft_table(fresh), draft_policies(fresh))
+    how = changes.How(confirm_min=5)
+    job = changes.apply(fresh, seen=seen, reason="a test", by=ANN, how=how)
+    talker.finish(job.runs.get())
+    return job.rollouts.get()
+
+
+def test_of_a_confirmation_and_a_way_back_at_once_one_counts(
+    web: Cluster, run: Run, talker: TalkingDirector
+) -> None:
+    talker.finish(run)
+    rollout = _on_trial(web, talker)
+    with transaction.atomic():
+        rollouts.confirm(rollout, by=ANN)
+        other = Other(lambda: rollouts.go_back(rollout, by=OTTO))
+        other.until_it_waits()
+    _refused(other.outcome(), "is settled already")
+    assert Revision.objects.count() == 2
+
+
+def test_a_director_that_goes_back_beside_a_confirmation_is_drawn_after(
+    web: Cluster, run: Run, talker: TalkingDirector
+) -> None:
+    talker.finish(run)
+    rollout = _on_trial(web, talker)
+    payload = {"outcome": "applied", "text": "It went back.", "cause": "nobody confirmed it", "back": 1}
+    report = talker.signed(Event.WENT_BACK, rollout.job.runs.get(), payload=payload)
+    with transaction.atomic():
+        rollouts.confirm(rollout, by=ANN)
+        other = Other(lambda: jobs.take(report))
+        other.until_it_waits()
+    assert other.outcome() is None
+    rollout.refresh_from_db()
+    assert rollout.status == "settled" and rollout.job.runs.get().status == "reverted"
+    rollouts.settle()
+    newest = Revision.objects.first()
+    assert newest and (newest.number, newest.table) == (3, rollout.revision.table)
+
+
+def test_what_is_cancelled_while_it_goes_out_is_one_or_the_other(web: Cluster, run: Run) -> None:
+    row = Backend.objects.get()
+    backends.set_weight(row, seen_version=row.version, weight=9, by=ANN)
+    fresh = Cluster.objects.get(pk=web.pk)
+    seen = draft_print(draft_table(fresh), draft_policies(fresh))
+    later = {"begins_at": None, "ends_at": timezone.now() + timedelta(hours=1)}
+    planned = schedules.plan(fresh, seen=seen, reason="a test", by=ANN, how=changes.How(), **later)
+    with transaction.atomic():
+        schedules.go_out(planned, refusal="")
+        other = Other(lambda: schedules.cancel(planned, by=OTTO))
+        other.until_it_waits()
+    _refused(other.outcome(), "is over already")
+    assert PlannedApply.objects.get().status == "done" and Revision.objects.count() == 2
 
 
 def test_a_director_that_joins_beside_an_apply_gets_the_new_revision(

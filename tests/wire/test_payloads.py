@@ -133,6 +133,7 @@ def test_facts_that_are_nested_very_deeply_are_none() -> None:
         "notices": [],
         "modules": [],
         "stand_in": False,
+        "goes_back": False,
     }
 
 

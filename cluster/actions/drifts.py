@@ -1,0 +1,138 @@
+"""What somebody else changed: the draft takes it, or the director puts it right, thing by thing."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from django.db import transaction
+
+from cluster import audit, desired, drifts, jobs
+from cluster.actions import backends, services
+from cluster.actions.backends import BackendFields
+from cluster.actions.problems import Rejected, lock_cluster
+from cluster.actions.services import ServiceFields
+from cluster.audit import Actor
+from cluster.ipvs.rules import Problem
+from cluster.ipvs.state import Backend, BackendKey, Service, ServiceKey
+from cluster.models import Cluster, Drift, Job, VirtualService
+from cluster.wire.drifted import thing_in
+
+
+@transaction.atomic
+def adopt(drift: Drift, *, by: Actor) -> None:
+    """The draft says of this thing what the kernel has; an apply then makes that what all directors want.
+    Rejected where it is gone, and where the draft says so already or has no place for it."""
+    cluster = lock_cluster(drift.cluster)
+    row = _still(drift)
+    key, backend = thing_in(row.place)
+    actual = drifts.value(row, "actual")
+    try:
+        if backend is None:
+            assert actual is None or isinstance(actual, Service)
+            _adopt_service(cluster, key, actual, by)
+        else:
+            assert actual is None or isinstance(actual, Backend)
+            _adopt_backend(cluster, key, backend, actual, by)
+    except ValueError as error:
+        raise Rejected(Problem("", f"The draft cannot say that. {error}")) from None
+    audit.record("drift.adopt", row, by=by, cluster=cluster, before=row.wanted, after=row.actual)
+
+
+@transaction.atomic
+def revert(drift: Drift, *, by: Actor) -> Job:
+    """The director puts this one thing right. Rejected where it is right again."""
+    cluster = lock_cluster(drift.cluster)
+    row = _still(drift)
+    job = jobs.queue(
+        kind=Job.Kind.REPAIR,
+        cluster=cluster,
+        directors=[row.director],
+        by=by,
+        reason=str(row)[:200],
+        probe={"places": [row.place]},
+    )
+    after = {"job": job.pk, "wanted": row.wanted}
+    audit.record("drift.revert", row, by=by, cluster=cluster, before=row.actual, after=after)
+    return job
+
+
+@transaction.atomic
+def set_enforcing(cluster: Cluster, *, enforce: bool, by: Actor) -> Job | None:
+    """Whether the directors put right by themselves what somebody else changes. They are told at once; None
+    where there are none. Rejected where it is so already."""
+    row = lock_cluster(cluster)
+    if row.enforce == enforce:
+        said = "enforces" if enforce else "does not enforce"
+        raise Rejected(Problem("", f"{row} {said} already. Nothing was changed."))
+    row.enforce = enforce
+    row.save(update_fields=["enforce"])
+    directors = list(row.directors.all())
+    job = None
+    if directors and row.revisions.exists():
+        job = jobs.queue(
+            kind=Job.Kind.ENFORCE,
+            cluster=row,
+            directors=directors,
+            by=by,
+            probe={"enforce": enforce},
+            needs="administer",
+        )
+    before, after = {"enforce": not enforce}, {"enforce": enforce, "job": job.pk if job else None}
+    audit.record("cluster.enforce", row, by=by, cluster=row, before=before, after=after)
+    return job
+
+
+def _still(drift: Drift) -> Drift:
+    row = Drift.objects.open().filter(pk=drift.pk).select_related("director", "cluster").first()
+    if row is None:
+        raise Rejected(Problem("", f"{drift} is as it should be again. Nothing was done."))
+    return row
+
+
+def _service(cluster: Cluster, key: ServiceKey) -> VirtualService | None:
+    rows = VirtualService.objects.filter(cluster=cluster, protocol=key.protocol.word, port=key.port)
+    return rows.filter(address=key.address, mark=key.mark).first()
+
+
+def _adopt_service(cluster: Cluster, key: ServiceKey, actual: Service | None, by: Actor) -> None:
+    row = _service(cluster, key)
+    if actual is None:
+        if row is None:
+            raise Rejected(Problem("", f"The draft of {cluster} has no {key} either."))
+        services.remove_service(row, by=by)
+        return
+    said = _fields(ServiceFields, desired.service_columns(actual), row)
+    if row is None:
+        services.add_service(cluster, said, by=by)
+    else:
+        services.edit_service(row, said, seen_version=row.version, by=by)
+
+
+def _adopt_backend(
+    cluster: Cluster, key: ServiceKey, place: BackendKey, actual: Backend | None, by: Actor
+) -> None:
+    service = _service(cluster, key)
+    row = service.backends.filter(address=place.address, port=place.port).first() if service else None
+    if actual is None:
+        if row is None:
+            raise Rejected(Problem("", f"The draft of {cluster} has no {place} of {key} either."))
+        backends.remove_backend(row, by=by)
+        return
+    if service is None:
+        raise Rejected(
+            Problem("", f"The draft of {cluster} has no {key}. Adopt it from its director's page.")
+        )
+    said = _fields(BackendFields, desired.backend_columns(actual), row)
+    if row is None:
+        backends.add_backend(service, said, by=by)
+    else:
+        backends.edit_backend(row, said, seen_version=row.version, by=by)
+
+
+def _fields(kind: Any, columns: dict[str, Any], row: Any) -> Any:
+    """The kernel's columns, with the name that people gave it."""
+    names = {field.name for field in fields(kind)}
+    return kind(
+        **{name: value for name, value in columns.items() if name in names}, name=row.name if row else ""
+    )

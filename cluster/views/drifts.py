@@ -1,0 +1,73 @@
+"""Drift: what somebody else changed on the directors of a cluster; adopt, revert, enforce."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from cluster import access, drifts
+from cluster.actions import drifts as actions
+from cluster.actions.problems import Rejected
+from cluster.http import OperatorRequest, actor, poll
+from cluster.models import Cluster
+
+MOST_PAST = 50
+
+
+@require_GET
+def drift_list(request: OperatorRequest, pk: int) -> HttpResponse:
+    cluster = access.get_cluster(request, pk, needs="view")
+    return render(request, "cluster/drift_list.html", _context(request, cluster))
+
+
+@poll
+@require_GET
+def drift_table(request: OperatorRequest, pk: int) -> HttpResponse:
+    cluster = access.get_cluster(request, pk, needs="view")
+    return render(request, "cluster/_drift_table.html", _context(request, cluster))
+
+
+def _context(request: OperatorRequest, cluster: Cluster) -> dict[str, Any]:
+    past = cluster.drifts.exclude(gone_at=None).order_by("-gone_at").select_related("director")
+    return {
+        "cluster": cluster,
+        "drifts": drifts.shown(cluster),
+        "past": past[:MOST_PAST],
+    }
+
+
+@require_POST
+def drift_adopt(request: OperatorRequest, pk: int) -> HttpResponse:
+    drift = access.get_drift(request, pk, needs="edit")
+    try:
+        actions.adopt(drift, by=actor(request))
+        text = f"The draft says of {drift.label} what {drift.director} has. Review and apply it."
+        messages.success(request, text)
+    except Rejected as rejected:
+        messages.error(request, str(rejected))
+    return redirect("drift-list", drift.cluster_id)
+
+
+@require_POST
+def drift_revert(request: OperatorRequest, pk: int) -> HttpResponse:
+    drift = access.get_drift(request, pk, needs="apply")
+    try:
+        return redirect("job-detail", actions.revert(drift, by=actor(request)).pk)
+    except Rejected as rejected:
+        messages.error(request, str(rejected))
+        return redirect("drift-list", drift.cluster_id)
+
+
+@require_POST
+def cluster_enforce(request: OperatorRequest, pk: int) -> HttpResponse:
+    cluster = access.get_cluster(request, pk, needs="administer")
+    enforce = request.POST.get("enforce") == "1"
+    try:
+        actions.set_enforcing(cluster, enforce=enforce, by=actor(request))
+        said = "put right by themselves" if enforce else "leave"
+        messages.success(request, f"The directors of {cluster} {said} what somebody else changes.")
+    except Rejected as rejected:
+        messages.error(request, str(rejected))
+    return redirect("drift-list", cluster.pk)
