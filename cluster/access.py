@@ -63,11 +63,12 @@ def visible_clusters(user: User) -> QuerySet[Cluster]:
 
 def require(request: OperatorRequest, needs: Need, cluster: Cluster | None = None, *, what: str) -> None:
     """PermissionDenied with a sentence, and an audit entry, unless the user may."""
-    if may(request.user, needs, cluster):
+    role, needed = role_of(request.user, cluster), _NEEDED_ROLE[needs]
+    request.acting_role = role
+    if _RANK[role] >= _NEEDED_RANK[needs]:
         return
-    role, needed = role_of(request.user, cluster) or "no role", _NEEDED_ROLE[needs]
     where = f"in {cluster}" if cluster else "for all clusters"
-    reason = f"This needs the role {needed} {where}; you are signed in with {role}."
+    reason = f"This needs the role {needed} {where}; you are signed in with {role or 'no role'}."
     audit.record("access.refused", what, by=actor(request), cluster=cluster, result="refused", reason=reason)
     raise PermissionDenied(f"{reason} Ask an administrator if you should have it.")
 

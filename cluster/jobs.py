@@ -302,6 +302,7 @@ def _note_outcome(director: Director, run: Run, said: Finished) -> None:
         f"run.{said.outcome}",
         f"{run.job.title} on {director.name}",
         by=audit.Actor(f"director {director.name}"),
+        about=run.job,
         cluster=run.job.cluster,
         after={"steps": [step.command for step in said.steps]},
         result="done" if said.outcome is Outcome.APPLIED else said.outcome,

@@ -50,6 +50,7 @@ def apply(cluster: Cluster, *, seen: str, reason: str, by: Actor) -> Job:
         "cluster.apply",
         job.title,
         by=by,
+        about=job,
         cluster=cluster,
         after={"revision": revision.number, "fingerprint": revision.fingerprint, "job": job.pk},
         reason=reason,
@@ -101,7 +102,7 @@ def apply_again(job: Job, *, by: Actor) -> Job:
         revision=job.revision,
         module=job.module,
     )
-    audit.record("job.again", again.title, by=by, cluster=job.cluster, after={"job": again.pk})
+    audit.record("job.again", again.title, by=by, about=again, cluster=job.cluster, after={"job": again.pk})
     return again
 
 

@@ -90,7 +90,9 @@ def load_module(director: Director, *, module: str, by: Actor) -> Job:
     job = jobs.queue(
         kind=Job.Kind.LOAD_MODULE, cluster=director.cluster, directors=[director], by=by, module=module
     )
-    audit.record("director.load-module", f"{module} on {director}", by=by, cluster=director.cluster)
+    audit.record(
+        "director.load-module", f"{module} on {director}", by=by, about=director, cluster=director.cluster
+    )
     return job
 
 

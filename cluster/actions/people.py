@@ -27,7 +27,7 @@ def add_person(
     with judged_again(lambda: _judge_name(username)):
         user = User.objects.create_user(username=username, password=password)
     RoleBinding.objects.create(user=user, role=role, cluster=cluster)
-    audit.record("person.add", username, by=by, cluster=cluster, after={"role": role})
+    audit.record("person.add", user, by=by, cluster=cluster, after={"role": role})
     return user, password
 
 
@@ -85,8 +85,8 @@ def set_own_password(user: User, password: str, *, by: Actor) -> None:
 def create_token(user: User, *, name: str, by: Actor) -> str:
     """Make an API token; its text is returned once, and only its digest is kept."""
     text = secrets.token_urlsafe(32)
-    ApiToken.objects.create(user=user, name=name, digest=token_digest(text))
-    audit.record("token.create", f"{name} of {user}", by=by)
+    token = ApiToken.objects.create(user=user, name=name, digest=token_digest(text))
+    audit.record("token.create", token, by=by)
     return text
 
 
@@ -95,7 +95,7 @@ def revoke_token(user: User, pk: int, *, by: Actor) -> None:
     """End a token of this user; one that is gone already needs no second end."""
     token = user.api_tokens.filter(pk=pk).first()
     if token is not None:
-        token.delete()
+        ApiToken.objects.filter(pk=pk).delete()
         audit.record("token.revoke", token, by=by)
 
 

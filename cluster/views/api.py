@@ -34,6 +34,7 @@ def with_token(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]
         if token.used_at is None or (timezone.now() - token.used_at).total_seconds() > 60:
             ApiToken.objects.filter(pk=token.pk).update(used_at=timezone.now())
         request.user = token.user
+        request.api_token = token  # type: ignore[attr-defined]
         return view(request, *args, **kwargs)
 
     return checked

@@ -155,7 +155,8 @@ def the_logs_lock_comes_last(request: pytest.FixtureRequest) -> Iterator[None]:
     outside, recorded, late = len(connection.savepoint_ids), set(), []
 
     def watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        inside = connection.savepoint_ids[outside : outside + 1]
+        # None stands for a block without a savepoint of its own, of whatever transaction.
+        inside = [found for found in connection.savepoint_ids[outside : outside + 1] if found]
         if sql.startswith(("INSERT", "UPDATE", "DELETE")) or " FOR " in sql:
             if "cluster_audithead" in sql:
                 recorded.update(inside)

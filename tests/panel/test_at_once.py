@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from cluster import audit
 from cluster.actions import backends, changes, clusters, directors, imports, people, services
 from cluster.actions.problems import Rejected
-from cluster.audit import Actor
+from cluster.audit import Actor, chain
 from cluster.desired import draft_table
 from cluster.ipvs.formats.document import fingerprint
 from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
@@ -335,4 +335,4 @@ def test_a_cluster_renamed_to_a_name_that_somebody_gives_at_once_is_refused(web:
 def test_entries_of_many_at_once_make_one_chain() -> None:
     others = [Other(lambda: audit.record("test", "at once", by=OTTO)) for _ in range(8)]
     assert not any(isinstance(other.outcome(), Exception) for other in others)
-    assert audit.verify() is None and AuditHead.objects.get().sequence == 8
+    assert chain.verify() is None and AuditHead.objects.get().sequence == 8
