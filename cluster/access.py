@@ -16,6 +16,7 @@ from django.http import Http404
 from cluster import audit
 from cluster.http import OperatorRequest, actor
 from cluster.models import (
+    AuditEntry,
     Backend,
     Cluster,
     Director,
@@ -59,6 +60,20 @@ def visible_clusters(user: User) -> QuerySet[Cluster]:
     if bindings.filter(cluster=None).exists():
         return Cluster.objects.all()
     return Cluster.objects.filter(pk__in=bindings.values("cluster"))
+
+
+def sees_whole_log(user: User) -> bool:
+    """Whoever has a role everywhere."""
+    return may(user, "view")
+
+
+def visible_entries(user: User) -> QuerySet[AuditEntry]:
+    """What a user may see of the audit log, whole or in part: those of their clusters, and what they did
+    themselves. The only door to its pages and exports."""
+    if sees_whole_log(user):
+        return AuditEntry.objects.all()
+    uuids = [str(uuid) for uuid in visible_clusters(user).values_list("uuid", flat=True)]
+    return AuditEntry.objects.filter(Q(cluster_uuid__in=uuids) | Q(actor=user.get_username()))
 
 
 def require(request: OperatorRequest, needs: Need, cluster: Cluster | None = None, *, what: str) -> None:

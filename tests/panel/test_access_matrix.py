@@ -70,6 +70,8 @@ MATRIX = {
     "job-again": ("post", ["job"], "O"),
     "audit-list": ("get", [], "all"),
     "audit-detail": ("get", ["audit"], "V"),
+    "audit-save-search": ("post", [], "all"),
+    "audit-remove-search": ("post", ["token"], "all"),
     "person-list": ("get", [], "A"),
     "person-new": ("get", [], "A"),
     "person-set-role": ("get", ["user"], "A"),

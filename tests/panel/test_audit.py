@@ -192,9 +192,9 @@ def test_entries_refuse_save_and_delete(backend: Backend) -> None:
 
 def test_the_page_filters_by_actor_action_and_object(ann: Client, service: VirtualService) -> None:
     url = reverse("audit-list")
-    assert "service.add" in ann.get(url, {"actor": "ann", "action": "service.add"}).content.decode()
-    assert "No entry matches" in ann.get(url, {"actor": "otto"}).content.decode()
-    page = ann.get(url, {"target": "192.168.50.10"}).content.decode()
+    assert "service.add" in ann.get(url, {"q": "actor:ann action:service.add"}).content.decode()
+    assert "No entry matches" in ann.get(url, {"q": "actor:otto"}).content.decode()
+    page = ann.get(url, {"q": "192.168.50.10"}).content.decode()
     assert "TCP 192.168.50.10:80" in page and "cluster.create</td>" not in page
 
 
