@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import QuerySet
+
 from cluster.models import AuditEntry, AuditHead
 
 FIRST_HASH = "0" * 64
@@ -31,7 +33,7 @@ UNCOVERED = {
 }
 
 Line = dict[str, Any]
-_encode = json.JSONEncoder(
+encode = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
 ).encode
 
@@ -53,15 +55,19 @@ def as_line(entry: AuditEntry) -> Line:
     return line
 
 
-def lines(*, after: int = 0, through: int | None = None) -> Iterator[Line]:
-    """The stored entries in their order, a batch at a time: the log only grows, so that with an upper end
-    many short questions see the same as one long transaction, which would hold up the database."""
+def lines(
+    entries: QuerySet[AuditEntry] | None = None, *, after: int = 0, through: int | None = None
+) -> Iterator[Line]:
+    """The stored entries, all or those chosen, in their order, a batch at a time: the log only grows, so that
+    with an upper end many short questions see the same as one long transaction, which would hold up the
+    database."""
     at = COLUMNS.index("at")
     # A plain loop over plain tuples: a million models would take four times as long.
-    chosen = AuditEntry.objects.order_by("sequence").values_list(*COLUMNS)
+    chosen = AuditEntry.objects.all() if entries is None else entries
+    rows = chosen.order_by("sequence").values_list(*COLUMNS)
     if through is not None:
-        chosen = chosen.filter(sequence__lte=through)
-    while batch := list(chosen.filter(sequence__gt=after)[:BATCH]):
+        rows = rows.filter(sequence__lte=through)
+    while batch := list(rows.filter(sequence__gt=after)[:BATCH]):
         for row in batch:
             line = dict(zip(COLUMNS, row, strict=True))
             line["at"] = row[at].isoformat()
@@ -72,7 +78,7 @@ def lines(*, after: int = 0, through: int | None = None) -> Iterator[Line]:
 def chained_hash(line: Line) -> str:
     """SHA-256 over the hash before and what the entry's format covers, as canonical JSON."""
     content = {name: line[name] for name in COVERED[line["format"]]}
-    return hashlib.sha256((line["previous_hash"] + _encode(content)).encode()).hexdigest()
+    return hashlib.sha256((line["previous_hash"] + encode(content)).encode()).hexdigest()
 
 
 def first_broken(chain: Iterable[Line], *, after: int = 0, before: str = FIRST_HASH) -> Broken | None:

@@ -6,15 +6,15 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from cluster import access
+from cluster import access, audit
 from cluster.actions import searches
 from cluster.actions.problems import Rejected
-from cluster.audit import pages
+from cluster.audit import chain, export, pages
 from cluster.audit.search import find, parse
 from cluster.audit_forms import FilterForm, SearchForm
 from cluster.http import OperatorRequest, actor, page_number
@@ -50,6 +50,7 @@ def audit_list(request: OperatorRequest) -> HttpResponse:
         "search": search,
         "page": page,
         "entries": page.entries,
+        "kinds": [("csv", "CSV"), ("jsonl", "JSON")],
         "form": FilterForm.showing(search, clusters=clusters),
         "save_form": SearchForm(initial={"query": query}),
         "ready_made": [(label, _url(q=words), words == query) for label, words in READY_MADE],
@@ -76,6 +77,27 @@ def audit_detail(request: OperatorRequest, sequence: int) -> HttpResponse:
         "newer": visible.filter(sequence=sequence + 1).exists(),
     }
     return render(request, "cluster/audit_detail.html", context)
+
+
+@require_POST
+def audit_export(request: OperatorRequest) -> StreamingHttpResponse | HttpResponse:
+    """A POST, because that somebody took it with them is written down as well."""
+    search, kind = parse(request.POST.get("q", "")), request.POST.get("kind", "")
+    if search.problems or kind not in ("csv", "jsonl"):
+        return redirect(_url(q=request.POST.get("q", "")))
+    entries, sees_all = access.visible_entries(request.user), access.sees_whole_log(request.user)
+    found, by, query = find(entries, search, sees_all=sees_all), actor(request), str(search)
+    after = {"query": query, "kind": kind, "through": found.end - 1}
+    written = audit.record("audit.export", "the audit log", by=by, after=after)
+    lines = chain.lines(found.entries, after=found.first - 1, through=found.end - 1)
+    if kind == "csv":
+        content, content_type = export.as_csv(lines), "text/csv; charset=utf-8"
+    else:
+        content = export.as_json_lines(lines, query=query, by=by.name, at=written.at)
+        content_type = "application/jsonl"
+    name = f"audit-{written.at:%Y%m%d-%H%M%S}.{kind}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingHttpResponse(content, content_type=content_type, headers=headers)
 
 
 @require_POST
