@@ -3,7 +3,8 @@
 from celery import shared_task
 from django.core.management import call_command
 
-from cluster import jobs
+from cluster import jobs, witnesses
+from cluster.audit import checkpoints
 
 
 @shared_task(name="panel.report")
@@ -14,6 +15,8 @@ def report(envelope: object) -> None:
 @shared_task(name="panel.sweep")
 def sweep() -> None:
     jobs.sweep()
+    if made := checkpoints.sweep():
+        witnesses.send(made)
 
 
 @shared_task(name="panel.tidy")

@@ -45,6 +45,17 @@ def networks(name: str, default: str = "") -> list[IPv4Network | IPv6Network]:
     return found
 
 
+def address(name: str) -> str | tuple[str, int] | None:
+    """A path to a unix socket, or HOST:PORT; None where nothing is said."""
+    value = text(name)
+    if not value or value.startswith("/"):
+        return value or None
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ImproperlyConfigured(f"{name} is “{value}”. Use a path like /dev/log, or HOST:PORT.")
+    return host.strip("[]"), int(port)
+
+
 def secret(name: str, *, generated_at: Path) -> str:
     """NAME, or the text of NAME_FILE, or a random one that is kept at `generated_at` (mode 0400)."""
     if value := text(name):

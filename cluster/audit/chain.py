@@ -40,13 +40,24 @@ encode = json.JSONEncoder(
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Where a chain stops being what was written, and how one sees it."""
+    """Where a chain stops being what was written, and how one sees it. With `until` it is one of the entries
+    up to there that is wrong, and which cannot be told."""
 
     sequence: int
     why: str
+    until: int = 0
 
     def __str__(self) -> str:
         return f"#{self.sequence}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """How far a chain was good: its last good entry, and what is wrong with the next."""
+
+    sequence: int
+    hash: str
+    broken: Broken | None
 
 
 def as_line(entry: AuditEntry) -> Line:
@@ -81,16 +92,19 @@ def chained_hash(line: Line) -> str:
     return hashlib.sha256((line["previous_hash"] + encode(content)).encode()).hexdigest()
 
 
-def first_broken(chain: Iterable[Line], *, after: int = 0, before: str = FIRST_HASH) -> Broken | None:
-    """The first entry that cannot follow entry `after`, whose hash is `before`; None for an intact chain.
-    That its end was cut off is seen by comparing with the head, and with checkpoints."""
-    expected = after
+def walk(chain: Iterable[Line], *, after: int = 0, before: str = FIRST_HASH) -> Walked:
+    """Go on from entry `after`, whose hash is `before`, to the first entry that cannot follow, or to the end.
+    That the end was cut off is seen by comparing with the head, and with checkpoints."""
     for line in chain:
-        expected += 1
-        if why := _fault(line, expected, before):
-            return Broken(expected, why)
-        before = line["hash"]
-    return None
+        if why := _fault(line, after + 1, before):
+            return Walked(after, before, Broken(after + 1, why))
+        after, before = after + 1, line["hash"]
+    return Walked(after, before, None)
+
+
+def first_broken(chain: Iterable[Line], *, after: int = 0, before: str = FIRST_HASH) -> Broken | None:
+    """The first entry that cannot follow entry `after`, whose hash is `before`; None for an intact chain."""
+    return walk(chain, after=after, before=before).broken
 
 
 def verify(*, after: int = 0, before: str = FIRST_HASH) -> Broken | None:

@@ -10,12 +10,14 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from cluster.audit.chain import BATCH, Line, encode
+from cluster.audit.chain import BATCH, Line, Walked, encode
+from cluster.audit.checkpoints import Envelope, signing_key
 
 CSV_COLUMNS = (
     *("sequence", "at", "actor", "role", "session", "address", "request_id", "action", "target"),
     *("object_kind", "object_id", "cluster", "cluster_uuid", "result", "reason", "before", "after", "hash"),
 )
+KIND = "audit-export"
 VERSION = 1
 
 
@@ -32,21 +34,36 @@ def as_csv(lines: Iterable[Line]) -> Iterator[str]:
     yield out.getvalue()
 
 
-def as_json_lines(lines: Iterable[Line], *, query: str, by: str, at: datetime) -> Iterator[str]:
-    """An object a line: what this is, the entries with all that their hashes cover, and an end that says how
-    many there were and the SHA-256 of all before it, so that a file that was cut off is seen as one."""
+def as_json_lines(
+    lines: Iterable[Line],
+    *,
+    by: str,
+    at: datetime,
+    query: str = "",
+    after: Walked | None = None,
+    checkpoints: Iterable[Envelope] = (),
+) -> Iterator[str]:
+    """An object a line: what this is, what was signed about the log, the entries with all that their hashes
+    cover, and an end, signed, that says how many there were and the SHA-256 of all before it.
+
+    `after` is the entry before the first one where the file has all that follows it, without a gap."""
     digest, count = hashlib.sha256(), 0
 
     def said(text: str) -> str:
         digest.update(text.encode())
         return text
 
-    head = {"kind": "audit-export", "version": VERSION, "query": query, "by": by, "at": at.isoformat()}
-    yield said(encode(head) + "\n")
+    head: dict[str, Any] = {"kind": KIND, "version": VERSION, "query": query, "by": by, "at": at.isoformat()}
+    if after is not None:
+        head["after"] = {"sequence": after.sequence, "hash": after.hash}
+    yield said(encode(head | {"key": signing_key().public}) + "\n")
+    for envelope in checkpoints:
+        yield said(encode({"kind": "checkpoint", "envelope": envelope}) + "\n")
     for batch in _batches(lines):
         count += len(batch)
         yield said("".join([encode(line) + "\n" for line in batch]))
-    yield encode({"kind": "end", "entries": count, "sha256": digest.hexdigest()}) + "\n"
+    end = signing_key().sign(KIND, {"entries": count, "sha256": digest.hexdigest()})
+    yield encode({"kind": "end", "envelope": end}) + "\n"
 
 
 def _batches(lines: Iterable[Line]) -> Iterator[list[Line]]:

@@ -38,7 +38,8 @@ class Migration(migrations.Migration):
             name='AuditCheckpoint',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('sequence', models.BigIntegerField(unique=True)),
+                ('sequence', models.BigIntegerField()),
+                ('key', models.CharField(max_length=64)),
                 ('at', models.DateTimeField()),
                 ('envelope', models.JSONField()),
             ],
@@ -81,6 +82,15 @@ class Migration(migrations.Migration):
             model_name='auditentry',
             name='session',
             field=models.CharField(blank=True, max_length=24),
+        ),
+        migrations.AddConstraint(
+            model_name='auditcheckpoint',
+            constraint=models.UniqueConstraint(fields=('key', 'sequence'), name='one_checkpoint_per_entry'),
+        ),
+        migrations.AddField(
+            model_name='audithead',
+            name='rechecked_sequence',
+            field=models.BigIntegerField(default=0),
         ),
         migrations.AddField(
             model_name='audithead',

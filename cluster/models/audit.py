@@ -62,13 +62,15 @@ class AuditEntry(models.Model):
 
 class AuditHead(models.Model):
     """One row, locked by whoever appends: the end of the chain. What is older than `sealed_sequence` lies in
-    segments outside of the database, and the chain begins after it. `broken` is where the panel's own look
+    segments outside of the database, and the chain begins after it. The panel reads the log again round and
+    round, and is at `rechecked_sequence`. `broken` is where the panel's own look
     at new entries found that the chain is not what was written, in words; empty while all is well."""
 
     sequence = models.BigIntegerField(default=0)
     hash = models.CharField(max_length=64, default="0" * 64)
     sealed_sequence = models.BigIntegerField(default=0)
     sealed_hash = models.CharField(max_length=64, default="0" * 64)
+    rechecked_sequence = models.BigIntegerField(default=0)
     broken = models.CharField(max_length=200, blank=True)
 
     def __str__(self) -> str:
@@ -76,15 +78,17 @@ class AuditHead(models.Model):
 
 
 class AuditCheckpoint(models.Model):
-    """The entry `sequence` had its hash at `at`: signed in `envelope`, with a key that is not in here. The
-    same lies in a file, in syslog and with the directors."""
+    """The entry `sequence` had its hash at `at`: signed in `envelope`, with a key that is not in here and
+    whose fingerprint is `key`. The same lies in a file, in syslog and with the directors."""
 
-    sequence = models.BigIntegerField(unique=True)
+    sequence = models.BigIntegerField()
+    key = models.CharField(max_length=64)
     at = models.DateTimeField()
     envelope = models.JSONField()
 
     class Meta:
         ordering = ["-sequence"]
+        constraints = [models.UniqueConstraint(fields=["key", "sequence"], name="one_checkpoint_per_entry")]
 
     def __str__(self) -> str:
         return f"#{self.sequence} at {self.at:%F %T}"

@@ -14,11 +14,11 @@ from django.views.decorators.http import require_GET, require_POST
 from cluster import access, audit
 from cluster.actions import searches
 from cluster.actions.problems import Rejected
-from cluster.audit import chain, export, pages
-from cluster.audit.search import find, parse
+from cluster.audit import chain, checkpoints, export, pages
+from cluster.audit.search import Found, find, parse
 from cluster.audit_forms import FilterForm, SearchForm
 from cluster.http import OperatorRequest, actor, page_number
-from cluster.models import AuditEntry
+from cluster.models import AuditCheckpoint, AuditEntry, AuditHead
 
 # What one asks first at night.
 READY_MADE = [
@@ -49,6 +49,7 @@ def audit_list(request: OperatorRequest) -> HttpResponse:
         "query": query,
         "search": search,
         "page": page,
+        "chain": checkpoints.standing(),
         "entries": page.entries,
         "kinds": [("csv", "CSV"), ("jsonl", "JSON")],
         "form": FilterForm.showing(search, clusters=clusters),
@@ -93,7 +94,9 @@ def audit_export(request: OperatorRequest) -> StreamingHttpResponse | HttpRespon
     if kind == "csv":
         content, content_type = export.as_csv(lines), "text/csv; charset=utf-8"
     else:
-        content = export.as_json_lines(lines, query=query, by=by.name, at=written.at)
+        content = export.as_json_lines(
+            lines, query=query, by=by.name, at=written.at, **_proof(found, is_whole=sees_all and not query)
+        )
         content_type = "application/jsonl"
     name = f"audit-{written.at:%Y%m%d-%H%M%S}.{kind}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
@@ -120,6 +123,16 @@ def audit_remove_search(request: OperatorRequest, pk: int) -> HttpResponse:
     searches.remove_search(request.user, pk, by=actor(request))
     messages.success(request, "The search is not kept any more.")
     return redirect("audit-list")
+
+
+def _proof(found: Found, *, is_whole: bool) -> dict[str, Any]:
+    """What a file without gaps can be checked by, beside the hashes."""
+    if not is_whole:
+        return {}
+    head = AuditHead.objects.get(pk=1)
+    signed = AuditCheckpoint.objects.filter(sequence__gte=found.first, sequence__lt=found.end)
+    envelopes = signed.order_by("sequence").values_list("envelope", flat=True).iterator(500)
+    return {"after": chain.Walked(head.sealed_sequence, head.sealed_hash, None), "checkpoints": envelopes}
 
 
 def changed_rows(entry: AuditEntry) -> list[tuple[str, Any, Any]]:

@@ -41,6 +41,7 @@ class Operation(StrEnum):
     APPLY = "apply"
     LOAD_MODULE = "load-module"
     PROBE = "probe"
+    WITNESS = "witness"
 
 
 class Event(StrEnum):
@@ -98,7 +99,8 @@ class Order(_Message):
     """Panel to director: make this so.
 
     `payload` is, for APPLY, `{"table": document, "traffic": document}`: all that is desired, never a
-    difference; for LOAD_MODULE, `{"module": name}`; for PROBE, `{"check": document, "targets": [target]}`.
+    difference; for LOAD_MODULE, `{"module": name}`; for PROBE, `{"check": document, "targets": [target]}`;
+    for WITNESS, which has no run and no answer, `{"checkpoint": envelope}`.
     `epoch` rises when a director is enrolled anew or the panel is restored from a backup; (epoch, revision)
     never goes down. Times are Unix seconds."""
 

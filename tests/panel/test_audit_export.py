@@ -15,8 +15,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cluster import audit
-from cluster.audit import chain, export
+from cluster.audit import chain, checkpoints, export
 from cluster.models import AuditEntry, Backend, Cluster
+from cluster.wire.envelope import verify
 from tests.panel.conftest import ANN, person
 
 
@@ -60,8 +61,9 @@ def test_json_lines_end_with_a_count_and_a_sum(ann: Client, backend: Backend) ->
     text = _exported(ann, "jsonl", "actor:ann")
     *said, last = text.splitlines(keepends=True)
     end = json.loads(last)
-    assert (end["kind"], end["entries"]) == ("end", 3)
-    assert end["sha256"] == hashlib.sha256("".join(said).encode()).hexdigest()
+    signed = verify(end["envelope"], "audit-export", public=checkpoints.signing_key().public)
+    assert end["kind"] == "end" and signed["entries"] == 3
+    assert signed["sha256"] == hashlib.sha256("".join(said).encode()).hexdigest()
     head = json.loads(said[0])
     assert (head["kind"], head["query"], head["by"]) == ("audit-export", "actor:ann", "ann")
 
