@@ -54,11 +54,13 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Up to which entry the log was read and found good, when, and else what is wrong with it."""
+    """Up to which entry the log was read and found good, when, and else what is wrong with it. Entries up to
+    `sealed` are not in the database any more."""
 
     sequence: int
     at: datetime | None
     broken: str
+    sealed: int
 
 
 @cache
@@ -168,9 +170,11 @@ def standing() -> Standing:
     """What the audit page says of the chain: two looks into the database and one signature."""
     head, last = AuditHead.objects.get(pk=1), newest()
     if head.broken or last is None:
-        return Standing(last.sequence if last else 0, last.at if last else None, head.broken)
+        return Standing(
+            last.sequence if last else 0, last.at if last else None, head.broken, head.sealed_sequence
+        )
     broken = disagreement([last.envelope])
-    return Standing(last.sequence, last.at, str(broken) if broken else "")
+    return Standing(last.sequence, last.at, str(broken) if broken else "", head.sealed_sequence)
 
 
 def disagreement(envelopes: Iterable[Any], *, keys: Sequence[str] = ()) -> Broken | None:

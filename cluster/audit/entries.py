@@ -15,7 +15,7 @@ from cluster.ipvs.formats.document import canonical_json
 from cluster.models import AuditEntry, AuditHead, Cluster
 
 # Who acts without being a person; nobody may have such a name.
-RESERVED_NAMES = frozenset({"anonymous", "panel", "first_admin", "raise_epoch", "audit_drop"})
+RESERVED_NAMES = frozenset({"anonymous", "panel", "first_admin", "raise_epoch", "audit_seal", "audit_drop"})
 DIRECTOR_PREFIX = "director "
 # What operators call a record, where that is not the name of its model.
 _KINDS = {"virtualservice": "service", "user": "person", "weightprofile": "profile", "apitoken": "token"}
