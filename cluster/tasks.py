@@ -5,6 +5,7 @@ from django.core.management import call_command
 
 from cluster import jobs, witnesses
 from cluster.audit import checkpoints
+from cluster.audit.digest import send_digest
 
 
 @shared_task(name="panel.report")
@@ -17,6 +18,11 @@ def sweep() -> None:
     jobs.sweep()
     if made := checkpoints.sweep():
         witnesses.send(made)
+
+
+@shared_task(name="panel.digest")
+def digest() -> None:
+    send_digest()
 
 
 @shared_task(name="panel.tidy")

@@ -45,14 +45,18 @@ def networks(name: str, default: str = "") -> list[IPv4Network | IPv6Network]:
     return found
 
 
-def address(name: str) -> str | tuple[str, int] | None:
-    """A path to a unix socket, or HOST:PORT; None where nothing is said."""
+def log_server(name: str) -> str | tuple[str, int] | None:
+    """A path to a unix socket such as /dev/log, or HOST:PORT; None where nothing is said."""
     value = text(name)
-    if not value or value.startswith("/"):
-        return value or None
+    return value or None if not value or value.startswith("/") else address(name)
+
+
+def address(name: str, default: str = "") -> tuple[str, int]:
+    """HOST:PORT; anything else fails loudly."""
+    value = text(name, default)
     host, _, port = value.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ImproperlyConfigured(f"{name} is “{value}”. Use a path like /dev/log, or HOST:PORT.")
+        raise ImproperlyConfigured(f"{name} is “{value}”. Write HOST:PORT.")
     return host.strip("[]"), int(port)
 
 

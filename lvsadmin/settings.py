@@ -27,7 +27,15 @@ AUDIT_KEY_FILE = Path(env.text("LVSADMIN_AUDIT_KEY_FILE", str(DATA_DIR / "audit.
 AUDIT_CHECKPOINT_FILE = Path(
     env.text("LVSADMIN_AUDIT_CHECKPOINT_FILE", str(DATA_DIR / "audit-checkpoints.jsonl"))
 )
-AUDIT_SYSLOG = env.address("LVSADMIN_AUDIT_SYSLOG")
+AUDIT_SYSLOG = env.log_server("LVSADMIN_AUDIT_SYSLOG")
+# Who gets a mail about the day before; nobody by default.
+AUDIT_DIGEST_TO = env.words("LVSADMIN_AUDIT_DIGEST_TO")
+EMAIL_HOST, EMAIL_PORT = env.address("LVSADMIN_MAIL_SERVER", "localhost:25")
+EMAIL_HOST_USER = env.text("LVSADMIN_MAIL_USER")
+EMAIL_HOST_PASSWORD = env.text("LVSADMIN_MAIL_PASSWORD")
+EMAIL_USE_TLS = env.flag("LVSADMIN_MAIL_STARTTLS")
+EMAIL_TIMEOUT = 20
+DEFAULT_FROM_EMAIL = env.text("LVSADMIN_MAIL_FROM", "lvsadmin@localhost")
 REDIS_URL = env.text("LVSADMIN_REDIS_URL", "redis://127.0.0.1:6379/0")
 
 INSTALLED_APPS = [
