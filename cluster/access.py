@@ -62,18 +62,15 @@ def visible_clusters(user: User) -> QuerySet[Cluster]:
     return Cluster.objects.filter(pk__in=bindings.values("cluster"))
 
 
-def sees_whole_log(user: User) -> bool:
-    """Whoever has a role everywhere."""
-    return may(user, "view")
-
-
-def visible_entries(user: User) -> QuerySet[AuditEntry]:
-    """What a user may see of the audit log, whole or in part: those of their clusters, and what they did
-    themselves. The only door to its pages and exports."""
-    if sees_whole_log(user):
-        return AuditEntry.objects.all()
+def visible_entries(user: User) -> tuple[QuerySet[AuditEntry], bool]:
+    """What a user may see of the audit log, and whether that is all of it. Whoever has a role everywhere sees
+    all; others what is of their clusters, and what they did themselves. The only door to the log's pages and
+    exports."""
+    if may(user, "view"):
+        return AuditEntry.objects.all(), True
     uuids = [str(uuid) for uuid in visible_clusters(user).values_list("uuid", flat=True)]
-    return AuditEntry.objects.filter(Q(cluster_uuid__in=uuids) | Q(actor=user.get_username()))
+    own = Q(cluster_uuid__in=uuids) | Q(actor=user.get_username())
+    return AuditEntry.objects.filter(own), False
 
 
 def require(request: OperatorRequest, needs: Need, cluster: Cluster | None = None, *, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -50,12 +51,12 @@ class FilterForm(PanelForm):
         max_length=19, required=False, widget=forms.DateTimeInput({"type": "datetime-local"})
     )
 
-    def __init__(self, *args: Any, clusters: list[str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, clusters: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["cluster"].choices = [("", "Every cluster"), *((name, name) for name in clusters)]  # type: ignore[attr-defined]
 
     @classmethod
-    def showing(cls, search: Search, *, clusters: list[str]) -> FilterForm:
+    def showing(cls, search: Search, *, clusters: Sequence[str]) -> FilterForm:
         """The form as it would have written this search, as far as it has fields for it."""
         said = {name: search.said(name) for name in ("actor", "action", "object", "cluster", "result")}
         if said["cluster"] and said["cluster"] not in clusters:

@@ -173,14 +173,16 @@ def standing() -> Standing:
         return Standing(
             last.sequence if last else 0, last.at if last else None, head.broken, head.sealed_sequence
         )
-    broken = disagreement([last.envelope])
+    broken = disagreement([last.envelope], head=head)
     return Standing(last.sequence, last.at, str(broken) if broken else "", head.sealed_sequence)
 
 
-def disagreement(envelopes: Iterable[Any], *, keys: Sequence[str] = ()) -> Broken | None:
+def disagreement(
+    envelopes: Iterable[Any], *, keys: Sequence[str] = (), head: AuditHead | None = None
+) -> Broken | None:
     """The first entry that may be another one than was signed, by checkpoints of the panel's own key or of
     other ones; None where all agree. What a checkpoint finds lies between the last one that agrees and it."""
-    head = AuditHead.objects.get(pk=1)
+    head = head or AuditHead.objects.get(pk=1)
     known = {fingerprint(public): public for public in [signing_key().public, *keys]}
     good, rest = head.sealed_sequence, iter(_in_order(envelopes))
     while batch := list(islice(rest, BATCH)):

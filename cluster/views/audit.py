@@ -34,13 +34,12 @@ READY_MADE = [
 @require_GET
 def audit_list(request: OperatorRequest) -> HttpResponse:
     search = parse(request.GET.get("q", ""))
-    clusters = [str(cluster) for cluster in access.visible_clusters(request.user)]
     if any(name in request.GET for name in FilterForm.base_fields):
-        written = FilterForm(request.GET, clusters=clusters).written(search)
+        written = FilterForm(request.GET).written(search)
         return redirect(_url(q=request.GET.get("q", "") if search.problems else written))
     page = pages.Page()
     if not search.problems:
-        entries, sees_all = access.visible_entries(request.user), access.sees_whole_log(request.user)
+        entries, sees_all = access.visible_entries(request.user)
         found = find(entries, search, sees_all=sees_all)
         before, after = (page_number(request.GET.get(name)) for name in ("before", "after"))
         page = pages.page(found, before=before, after=after)
@@ -52,8 +51,7 @@ def audit_list(request: OperatorRequest) -> HttpResponse:
         "chain": checkpoints.standing(),
         "entries": page.entries,
         "kinds": [("csv", "CSV"), ("jsonl", "JSON")],
-        "form": FilterForm.showing(search, clusters=clusters),
-        "save_form": SearchForm(initial={"query": query}),
+        "form_url": reverse("audit-form") + (f"?{urlencode({'q': query})}" if query else ""),
         "ready_made": [(label, _url(q=words), words == query) for label, words in READY_MADE],
         "kept": [(one, _url(q=one.query), one.query == query) for one in _kept(request)],
         "older_url": _url(q=query, before=page.older) if page.older else "",
@@ -66,8 +64,22 @@ def audit_list(request: OperatorRequest) -> HttpResponse:
 
 
 @require_GET
+def audit_form(request: OperatorRequest) -> HttpResponse:
+    """What writes the words of a search, and keeps it: a page, or the part of the list that is opened."""
+    query = request.GET.get("q", "")
+    clusters = [str(cluster) for cluster in access.visible_clusters(request.user)]
+    context = {
+        "query": query,
+        "form": FilterForm.showing(parse(query), clusters=clusters),
+        "save_form": SearchForm(initial={"query": query}),
+    }
+    name = "cluster/_audit_form.html" if request.htmx else "cluster/audit_form.html"
+    return render(request, name, context)
+
+
+@require_GET
 def audit_detail(request: OperatorRequest, sequence: int) -> HttpResponse:
-    visible = access.visible_entries(request.user)
+    visible, _ = access.visible_entries(request.user)
     entry = visible.filter(sequence=sequence).first()
     if entry is None:
         raise Http404("There is no such entry, or it belongs to a cluster that you have no role in.")
@@ -86,7 +98,7 @@ def audit_export(request: OperatorRequest) -> StreamingHttpResponse | HttpRespon
     search, kind = parse(request.POST.get("q", "")), request.POST.get("kind", "")
     if search.problems or kind not in ("csv", "jsonl"):
         return redirect(_url(q=request.POST.get("q", "")))
-    entries, sees_all = access.visible_entries(request.user), access.sees_whole_log(request.user)
+    entries, sees_all = access.visible_entries(request.user)
     found, by, query = find(entries, search, sees_all=sees_all), actor(request), str(search)
     after = {"query": query, "kind": kind, "through": found.end - 1}
     written = audit.record("audit.export", "the audit log", by=by, after=after)

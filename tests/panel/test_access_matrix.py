@@ -70,6 +70,7 @@ MATRIX = {
     "job-again": ("post", ["job"], "O"),
     "audit-list": ("get", [], "all"),
     "audit-detail": ("get", ["audit"], "V"),
+    "audit-form": ("get", [], "all"),
     "audit-export": ("post", [], "all"),
     "audit-save-search": ("post", [], "all"),
     "audit-remove-search": ("post", ["token"], "all"),

@@ -203,7 +203,9 @@ def test_the_form_writes_the_words_of_the_box(ann: Client, web: Cluster) -> None
     response = ann.get(URL, typed | {"when": "range", "since": "2026-11-01T10:00", "until": ""})
     query = parse_qs(urlsplit(response["Location"]).query)["q"][0]
     assert query == '-action:sign-in actor:"ann b" cluster:web result:refused created:"2026-11-01T10:00..*"'
-    page = ann.get(URL, {"q": query}).content.decode()
+    page = ann.get(reverse("audit-form"), {"q": query}).content.decode()
+    part = ann.get(reverse("audit-form"), {"q": query}, headers={"HX-Request": "true"}).content.decode()
+    assert 'value="ann b"' in part and 'id="main"' not in part
     assert 'value="ann b"' in page and 'value="2026-11-01T10:00"' in page
     assert '<option value="refused" selected>' in page and '<option value="range" selected>' in page
 
