@@ -11,6 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -23,7 +24,8 @@ from kombu.exceptions import OperationalError
 
 from cluster import audit, live
 from cluster.ipvs.formats.document import key_to_document, to_document
-from cluster.models import Cluster, Director, Job, Revision, Run, Sweep
+from cluster.ipvs.state import canonical_address
+from cluster.models import Backend, Cluster, Director, Job, Revision, Run, Sweep, VirtualService
 from cluster.wire import envelope
 from cluster.wire.messages import (
     ORDER_LIFETIME_S,
@@ -317,16 +319,35 @@ def _note_changes(director: Director, report: Report) -> None:
     except envelope.Refused as refusal:
         logger.warning("report unreadable, director=%s error=%s", director, refusal)
         return
+    about = _spoken_of(director, {change.target for change in changes})
     for change in changes:
         audit.record(
             f"traffic.{change.standing.replace(' ', '-') or 'usual'}",
             change.target,
             by=audit.Actor(f"director {director.name}"),
+            about=about.get(change.target),
             cluster=director.cluster,
             before={"standing": change.before},
             after={"standing": change.standing, "weight": change.weight, "at": change.at},
             reason=change.cause,
         )
+
+
+def _spoken_of(director: Director, targets: set[str]) -> dict[str, VirtualService | Backend]:
+    """The rows that a director's texts mean, so that what befell a backend is in its history as well."""
+    addresses = set()
+    for target in targets:
+        # A stranger's text is no address to a database.
+        with suppress(ValueError):
+            addresses.add(canonical_address(target.partition(" of ")[0].rpartition(":")[0].strip("[]")))
+    cluster = director.cluster_id
+    backends = Backend.objects.filter(service__cluster=cluster, address__in=addresses).select_related(
+        "service"
+    )
+    found: dict[str, VirtualService | Backend] = {f"{row} of {row.service}": row for row in backends}
+    if targets - set(found):
+        found |= {str(row): row for row in VirtualService.objects.filter(cluster=cluster)}
+    return found
 
 
 def _with_clock(facts: dict[str, Any], report: Report) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from cluster import jobs
 from cluster.actions.directors import enrol_director, release_director
-from cluster.models import AuditEntry, Cluster, Director, Run
+from cluster.models import AuditEntry, Backend, Cluster, Director, Run
 from cluster.wire.messages import Event, Report
 from tests.panel.conftest import ANN, FakeRedis, TalkingDirector
 from tests.panel.test_pages import text_of
@@ -193,6 +193,23 @@ def test_what_a_director_did_by_itself_is_in_the_log_with_its_cause(
     )
     assert entry.cluster == "web" and entry.before == {"standing": "up"}
     assert "connect timeout 3/3" in text_of(ann.get(reverse("audit-detail", args=[entry.sequence])))
+
+
+def test_what_befell_a_backend_is_in_its_history(
+    director: Director, talker: TalkingDirector, backend: Backend
+) -> None:
+    told = {"at": time.time(), "before": "up", "standing": "down", "weight": 0, "cause": "refused"}
+    targets = [f"{backend} of {backend.service}", str(backend.service), "x:80 of nothing", "weights"]
+    changes = [told | {"target": target} for target in targets]
+    jobs.take(talker.signed(Event.TRAFFIC, payload={"changes": changes, "more": 0}))
+    entries = AuditEntry.objects.filter(action="traffic.down").order_by("sequence")
+    service = backend.service
+    assert list(entries.values_list("object_kind", "object_id")) == [
+        ("backend", str(backend.pk)),
+        ("service", str(service.pk)),
+        ("", ""),
+        ("", ""),
+    ]
 
 
 @pytest.mark.parametrize("changes", [5, ["down"], [{"at": "now"}], [{"at": 1, "target": 3}]])
