@@ -17,6 +17,7 @@ import pytest
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -159,6 +160,13 @@ def test_odd_values_come_back_as_they_were_hashed(web: Cluster) -> None:
     }
     audit.record("test", "\0 \ud800", by=ANN, cluster=web, after=odd)
     assert chain.verify() is None
+
+
+def test_an_entry_takes_three_statements_while_everybody_waits_for_the_head(web: Cluster) -> None:
+    with transaction.atomic(), CaptureQueriesContext(connection) as caught:
+        audit.record("test", web, by=ANN, cluster=web, before={"weight": 1}, after={"weight": 2})
+    verbs = [query["sql"].split()[0] for query in caught.captured_queries]
+    assert verbs == ["SELECT", "INSERT", "UPDATE"]
 
 
 def test_an_entry_says_role_session_and_object(ann: Client, backend: Backend) -> None:
