@@ -24,7 +24,7 @@ QUALIFIERS = (
     *("actor", "action", "object", "cluster", "result", "created"),
     *("request", "session", "role", "address", "reason"),
 )
-# A history is found by an index; more than one of these in a search, or none, is not.
+# An index leads to one value of these; not to several, to a beginning, or to what something is not.
 _INDEXED = ("request", "object", "actor", "action", "cluster", "result")
 _COLUMNS = {"request": "request_id"}
 _OBJECT = re.compile(r"([a-z]{1,16})/([0-9a-f-]{1,40})")
@@ -74,16 +74,6 @@ class Search:
         """The text of the same search with other words for these qualifiers."""
         kept = [term for term in self.terms if term.name not in names]
         return " ".join(map(str, [*kept, *terms]))
-
-    @property
-    def is_indexed(self) -> bool:
-        """Whether the database finds what is asked for by looking at little else."""
-        for name in _INDEXED:
-            found = [term for term in self.terms if term.name == name and not term.negated]
-            exact = found and (name != "object" or _OBJECT.fullmatch(found[0].value))
-            if exact and len(found) == 1 and not found[0].value.endswith("*"):
-                return True
-        return False
 
 
 def parse(text: str, *, now: datetime | None = None) -> Search:
@@ -150,8 +140,23 @@ def find(entries: QuerySet[AuditEntry], search: Search, *, sees_all: bool) -> Fo
     if search.since or search.until:
         entries = entries.filter(sequence__gte=first, sequence__lt=end)
     is_bare = all(term.name == "created" for term in search.terms)
-    is_indexed = sees_all and (is_bare or search.is_indexed)
+    is_indexed = sees_all and (is_bare or _is_indexed(search))
     return Found(_narrowed(entries, search), first, end, is_indexed)
+
+
+def _is_indexed(search: Search) -> bool:
+    """Whether the database comes to what is asked for by looking at little else."""
+    for name in _INDEXED:
+        found = [term.value for term in search.terms if term.name == name and not term.negated]
+        if len(found) != 1 or found[0].endswith("*"):
+            continue
+        if name == "object" and not _OBJECT.fullmatch(found[0]):
+            continue
+        # One that is gone is looked for by its name, which has no index.
+        if name == "cluster" and not Cluster.objects.filter(name=found[0]).exists():
+            continue
+        return True
+    return False
 
 
 def _narrowed(entries: QuerySet[AuditEntry], search: Search) -> QuerySet[AuditEntry]:

@@ -189,6 +189,28 @@ def test_a_search_that_no_index_finds_says_how_far_it_looked(
     assert "No entry matches</h2>" in page and "Clear the search" in page
 
 
+@pytest.mark.parametrize(
+    "query, is_indexed",
+    [
+        ("", True),
+        ("created:24h", True),
+        ("actor:ann -action:sign-in word", True),
+        ("object:service/7", True),
+        ("cluster:web", True),
+        ("cluster:gone", False),
+        ("actor:a*", False),
+        ("actor:ann actor:otto", False),
+        ("-actor:ann", False),
+        ("object:shop", False),
+        ("reason:x", False),
+    ],
+)
+def test_what_no_index_finds_is_known(web: Cluster, query: str, is_indexed: bool) -> None:
+    found = find(AuditEntry.objects.all(), parse(query), sees_all=True)
+    assert found.is_indexed is is_indexed
+    assert not find(AuditEntry.objects.all(), parse(query), sees_all=False).is_indexed
+
+
 def test_a_time_is_found_where_clocks_were_set_back(web: Cluster) -> None:
     now = timezone.now()
     _many(1, at=now - timedelta(days=2), target="early")
