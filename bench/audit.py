@@ -114,8 +114,11 @@ def _measure(place: Place, figures: Figures) -> None:
         _say(f"{place.name}: pages are measured")
         _tell(place, figures)
         for kind in ("jsonl",) if place.count >= SLOW_FROM else ("csv", "jsonl"):
+            before = _used_s(place, server)
             seconds, grown = _export(place, server, kind)
             figures[f"{place.name} export {kind}, entries/s"].append(place.count / seconds)
+            used = _used_s(place, server) - before
+            figures[f"{place.name} export {kind}, entries/CPU-s"].append(place.count / used)
             figures[f"{place.name} export {kind}, MB grown"].append(grown)
         _say(f"{place.name}: exports are measured")
     for what, said in json.loads(_python(place.environment, "-m", "bench.audit", "inside")).items():
@@ -147,11 +150,16 @@ def _pages(place: Place) -> dict[str, str]:
 
 def _cost(place: Place, server: int, path: str, asked: int) -> float:
     """CPU of the application and the database for one request of so many, in milliseconds."""
-    processes = [server, *([place.database] if place.database else [])]
-    before = sum(_cpu_s(process) for process in processes)
+    before = _used_s(place, server)
     for _ in range(asked):
         _ask(place, path)
-    return (sum(_cpu_s(process) for process in processes) - before) * 1000 / asked
+    return (_used_s(place, server) - before) * 1000 / asked
+
+
+def _used_s(place: Place, server: int) -> float:
+    """CPU of the application and the database so far."""
+    processes = [server, *([place.database] if place.database else [])]
+    return sum(_cpu_s(process) for process in processes)
 
 
 def _export(place: Place, server: int, kind: str) -> tuple[float, float]:
