@@ -29,6 +29,13 @@ def zero_loss_goals(figures: Figures) -> Goals:
     return _judge(_zero_loss(figures))
 
 
+def audit_goals(figures: Figures) -> Goals:
+    """Those of bench/audit.py, for each database that was measured."""
+    suffix = " ours first, CPU-ms"
+    places = [name.removesuffix(suffix) for name in figures if name.endswith(suffix)]
+    return _judge(goal for place in places for goal in _audit(figures, place)) | _judge(_growth(figures))
+
+
 def print_figures(figures: Figures) -> None:
     print(f"\n{'figure':52}{'median':>12}{'least':>12}{'most':>12}{'times':>7}")
     for name, values in figures.items():
@@ -43,6 +50,34 @@ def print_goals(reached: Goals) -> None:
 
 def _judge(found: Iterator[tuple[str, float, str, float]]) -> Goals:
     return {name: _judged(value, sign, goal) for name, value, sign, goal in found}
+
+
+def _growth(figures: Figures) -> Iterator[tuple[str, float, str, float]]:
+    large, small = (figures.get(f"PostgreSQL {size} ours deep, CPU-ms") for size in ("10M", "1M"))
+    if large and small:
+        yield "a deep page at 10M, times that at 1M", median(large) / median(small), "≤", 1.5
+
+
+def _audit(figures: Figures, place: str) -> Iterator[tuple[str, float, str, float]]:
+    def of(name: str) -> float:
+        return median(figures[f"{place} {name}"])
+
+    def cpu(name: str) -> float:
+        return of(f"{name}, CPU-ms")
+
+    yield f"{place}: first page, share of the admin's", cpu("ours first") / cpu("admin first"), "≤", 0.2
+    yield f"{place}: deep page, share of the admin's", cpu("ours deep") / cpu("admin deep"), "≤", 0.125
+    yield (
+        f"{place}: filtered page, share of the admin's",
+        cpu("ours filtered") / cpu("admin filtered"),
+        "≤",
+        0.25,
+    )
+    yield f"{place}: deep page, times the first", cpu("ours deep") / cpu("ours first"), "≤", 1.2
+    for kind in (kind for kind in ("csv", "jsonl") if f"{place} export {kind}, MB grown" in figures):
+        yield f"{place}: export {kind}, entries a second", of(f"export {kind}, entries/s"), "≥", 20_000
+        yield f"{place}: export {kind}, MB grown", of(f"export {kind}, MB grown"), "≤", 50
+    yield f"{place}: verified, entries a CPU second", of("verify, entries/CPU-s"), "≥", 50_000
 
 
 def _speed(figures: Figures) -> Iterator[tuple[str, float, str, float]]:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import Http404
 
 from cluster import audit
 from cluster.http import OperatorRequest, actor
 from cluster.models import (
+    AuditEntry,
     Backend,
     ChangeRequest,
     Cluster,
@@ -91,8 +92,21 @@ def visible_clusters(user: AnyUser) -> QuerySet[Cluster]:
     return Cluster.objects.filter(pk__in=[place for place in places if place])
 
 
+def visible_entries(user: AnyUser) -> tuple[QuerySet[AuditEntry], bool]:
+    """What a user may see of the audit log, and whether that is all of it. Whoever may audit everywhere sees
+    all; others what is of their clusters, and what they did themselves. The only door to the log's pages and
+    exports."""
+    if may(user, "audit"):
+        return AuditEntry.objects.all(), True
+    uuids = [str(uuid) for uuid in visible_clusters(user).values_list("uuid", flat=True)]
+    own = Q(cluster_uuid__in=uuids) | Q(actor=user.get_username())
+    return AuditEntry.objects.filter(own), False
+
+
 def require(request: OperatorRequest, needs: Need, cluster: Cluster | None = None, *, what: str) -> None:
     """PermissionDenied with a sentence, and an audit entry, unless the user may."""
+    # Whatever is written down of this request says by which role it could.
+    request.acting_role = _role_with(request.user, needs, cluster)
     if may(request.user, needs, cluster):
         return
     where = f"in {cluster}" if cluster else "for all clusters"
@@ -102,6 +116,15 @@ def require(request: OperatorRequest, needs: Need, cluster: Cluster | None = Non
     )
     audit.record("access.refused", what, by=actor(request), cluster=cluster, result="refused", reason=reason)
     raise PermissionDenied(f"{reason} {_who_gives(needs)}")
+
+
+def _role_with(user: AnyUser, needs: Need, cluster: Cluster | None) -> str:
+    """The user's roles that hold this permission there; empty for none."""
+    places = {None, cluster.pk if cluster else None}
+    given = grants_of(user).given
+    return ", ".join(
+        sorted({one.role for one in given if one.cluster_id in places and needs in one.permissions})
+    )
 
 
 def _who_gives(needs: Need) -> str:

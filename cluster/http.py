@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,23 +15,35 @@ from lvsadmin.logs import current_request_id
 
 
 class OperatorRequest(HttpRequest):
+    """`acting_role` is what the user may do this by, once cluster.access has looked."""
+
     user: User
+    acting_role: str
     htmx: HtmxDetails
 
 
 def actor(request: HttpRequest) -> Actor:
-    """Who is doing this, for the audit log."""
+    """Who is doing this, for the audit log; the role is the one that access.require found enough."""
     user = getattr(request, "user", None)
-    name = user.get_username() if user is not None and user.is_authenticated else "anonymous"
-    user_id = user.pk if user is not None and user.is_authenticated else None
+    is_known = user is not None and user.is_authenticated
     token = getattr(request, "api_token", None)
     return Actor(
-        name,
-        request.META.get("REMOTE_ADDR") or "",
-        current_request_id.get(),
-        user_id,
+        name=user.get_username() if user is not None and is_known else "anonymous",
+        address=request.META.get("REMOTE_ADDR") or "",
+        request_id=current_request_id.get(),
+        user_id=user.pk if user is not None and is_known else None,
+        role=getattr(request, "acting_role", ""),
+        session=_session_print(request),
         token=token.name if token else "",
     )
+
+
+def _session_print(request: HttpRequest) -> str:
+    """Tells one session or token from another in the log; nobody can sign in with it."""
+    if token := getattr(request, "api_token", None):
+        return f"token {token.digest[:12]}"
+    key = getattr(getattr(request, "session", None), "session_key", None)
+    return f"session {hashlib.sha256(key.encode()).hexdigest()[:12]}" if key else ""
 
 
 def poll(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:

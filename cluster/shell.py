@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cluster import access, live
-from cluster.models import ChangeRequest, Cluster, Director, Sweep
+from cluster.models import AuditHead, ChangeRequest, Cluster, Director, Sweep
 from cluster.permissions import grants_of
 
 NAVIGATION = [
@@ -89,6 +89,9 @@ def _role_label(user: Any) -> str:
 
 def _banners(user: Any) -> list[dict[str, str]]:
     banners = []
+    if broken := AuditHead.objects.exclude(broken="").values_list("broken", flat=True).first():
+        text = f"The audit log is not what was written, from entry {broken} Run manage.py audit_verify."
+        banners.append({"level": "danger", "icon": "alert-triangle", "text": text})
     stand_ins = [one.name for one in Director.objects.only("name", "facts") if one.is_stand_in]
     if stand_ins:
         verb = "keeps its table" if len(stand_ins) == 1 else "keep their tables"

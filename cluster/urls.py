@@ -143,6 +143,10 @@ history_urls = [
     path("jobs/<int:pk>/live/", jobs.job_live, name="job-live"),
     path("jobs/<int:pk>/again/", jobs.job_again, name="job-again"),
     path("audit/", audit.audit_list, name="audit-list"),
+    path("audit/form/", audit.audit_form, name="audit-form"),
+    path("audit/export/", audit.audit_export, name="audit-export"),
+    path("audit/searches/new/", audit.audit_save_search, name="audit-save-search"),
+    path("audit/searches/<int:pk>/remove/", audit.audit_remove_search, name="audit-remove-search"),
     path("audit/<int:sequence>/", audit.audit_detail, name="audit-detail"),
 ]
 

@@ -38,6 +38,8 @@ app.conf.update(
     worker_hijack_root_logger=False,
     beat_schedule={
         "sweep": {"task": "panel.sweep", "schedule": 2.0, "options": {"expires": 2.0}},
+        # Every hour, because a mail server may be away; it is sent once a day.
+        "digest": {"task": "panel.digest", "schedule": 3600.0, "options": {"expires": 3600.0}},
         "tidy": {"task": "panel.tidy", "schedule": 6 * 3600.0},
     },
 )

@@ -58,6 +58,21 @@ def networks(name: str, default: str = "") -> list[IPv4Network | IPv6Network]:
     return found
 
 
+def log_server(name: str) -> str | tuple[str, int] | None:
+    """A path to a unix socket such as /dev/log, or HOST:PORT; None where nothing is said."""
+    value = text(name)
+    return value or None if not value or value.startswith("/") else address(name)
+
+
+def address(name: str, default: str = "") -> tuple[str, int]:
+    """HOST:PORT; anything else fails loudly."""
+    value = text(name, default)
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ImproperlyConfigured(f"{name} is “{value}”. Write HOST:PORT.")
+    return host.strip("[]"), int(port)
+
+
 def secret(name: str, *, generated_at: Path) -> str:
     """NAME, or the text of NAME_FILE, or a random one that is kept at `generated_at` (mode 0400)."""
     if value := text(name):

@@ -1,6 +1,7 @@
 """All settings, read from the environment. docs/operating.md lists the variables."""
 
 from pathlib import Path
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -22,6 +23,21 @@ PROXY_NETWORKS = env.networks("LVSADMIN_PROXY_IPS", "127.0.0.1,::1")
 
 # What signs orders to the directors. docs/operating.md says how to rotate it.
 PANEL_KEY_FILE = Path(env.text("LVSADMIN_PANEL_KEY_FILE", str(DATA_DIR / "panel.key")))
+# What signs checkpoints of the audit log, and the file to which they go, best on a disk that is not the
+# database's; also to syslog where its address is given: /dev/log, or host:port.
+AUDIT_KEY_FILE = Path(env.text("LVSADMIN_AUDIT_KEY_FILE", str(DATA_DIR / "audit.key")))
+AUDIT_CHECKPOINT_FILE = Path(
+    env.text("LVSADMIN_AUDIT_CHECKPOINT_FILE", str(DATA_DIR / "audit-checkpoints.jsonl"))
+)
+AUDIT_SYSLOG = env.log_server("LVSADMIN_AUDIT_SYSLOG")
+# Who gets a mail about the day before; nobody by default.
+AUDIT_DIGEST_TO = env.words("LVSADMIN_AUDIT_DIGEST_TO")
+EMAIL_HOST, EMAIL_PORT = env.address("LVSADMIN_MAIL_SERVER", "localhost:25")
+EMAIL_HOST_USER = env.text("LVSADMIN_MAIL_USER")
+EMAIL_HOST_PASSWORD = env.text("LVSADMIN_MAIL_PASSWORD")
+EMAIL_USE_TLS = env.flag("LVSADMIN_MAIL_STARTTLS")
+EMAIL_TIMEOUT = 20
+DEFAULT_FROM_EMAIL = env.text("LVSADMIN_MAIL_FROM", "lvsadmin@localhost")
 REDIS_URL = env.text("LVSADMIN_REDIS_URL", "redis://127.0.0.1:6379/0")
 
 INSTALLED_APPS = [
@@ -254,10 +270,17 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 if not DEBUG:
     STORAGES = {"staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"}}
 
-LOGGING = {
+LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"json": {"()": "lvsadmin.logs.JsonLines"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": env.text("LVSADMIN_LOG_LEVEL", "INFO")},
 }
+if AUDIT_SYSLOG:
+    LOGGING["handlers"]["syslog"] = {
+        "class": "logging.handlers.SysLogHandler",
+        "address": AUDIT_SYSLOG,
+        "formatter": "json",
+    }
+    LOGGING["loggers"] = {"cluster.audit.checkpoints": {"handlers": ["syslog"]}}

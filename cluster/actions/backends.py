@@ -43,7 +43,12 @@ def add_backend(service: VirtualService, said: BackendFields, *, by: Actor) -> B
     backend.changed_by = by.name
     backend.save()
     audit.record(
-        "backend.add", _target(backend), by=by, cluster=service.cluster, after=values(backend, NAMES)
+        "backend.add",
+        _target(backend),
+        by=by,
+        about=backend,
+        cluster=service.cluster,
+        after=values(backend, NAMES),
     )
     return backend
 
@@ -78,7 +83,7 @@ def remove_backend(backend: Backend, *, by: Actor) -> None:
     before = values(backend, NAMES)
     if not Backend.objects.filter(pk=backend.pk).delete()[0]:
         raise Rejected(Problem("", f"Somebody has removed {backend} meanwhile."))
-    audit.record("backend.remove", _target(backend), by=by, cluster=cluster, before=before)
+    audit.record("backend.remove", _target(backend), by=by, about=backend, cluster=cluster, before=before)
 
 
 def _judge(backend: Backend) -> None:
@@ -94,7 +99,8 @@ def _judge(backend: Backend) -> None:
 
 def _record_edit(action: str, backend: Backend, before: dict[str, object], by: Actor) -> None:
     after = values(backend, tuple(before))
-    audit.record(action, _target(backend), by=by, cluster=backend.service.cluster, before=before, after=after)
+    cluster = backend.service.cluster
+    audit.record(action, _target(backend), by=by, about=backend, cluster=cluster, before=before, after=after)
 
 
 def _target(backend: Backend) -> str:

@@ -150,7 +150,9 @@ def put_out(
     if planned is not None:
         PlannedApply.objects.filter(pk=planned.pk).update(job=job)
         after["planned"] = planned.pk
-    audit.record("cluster.apply", job.title, by=by, cluster=cluster, after=after, reason=why.reason)
+    audit.record(
+        "cluster.apply", job.title, by=by, about=job, cluster=cluster, after=after, reason=why.reason
+    )
     return job
 
 
@@ -241,7 +243,7 @@ def apply_again(job: Job, *, by: Actor) -> Job:
         needs=right_of(job),
         probe=job.probe,
     )
-    audit.record("job.again", again.title, by=by, cluster=job.cluster, after={"job": again.pk})
+    audit.record("job.again", again.title, by=by, about=again, cluster=job.cluster, after={"job": again.pk})
     return again
 
 

@@ -97,7 +97,9 @@ def load_module(director: Director, *, module: str, by: Actor) -> Job:
         module=module,
         needs="operate",
     )
-    audit.record("director.load-module", f"{module} on {director}", by=by, cluster=director.cluster)
+    audit.record(
+        "director.load-module", f"{module} on {director}", by=by, about=director, cluster=director.cluster
+    )
     return job
 
 

@@ -237,6 +237,7 @@ def _carry_out(
         action,
         f"{row}: {', '.join(map(str, desired.drain_value(row).targets))}",
         by=by,
+        about=row,
         cluster=row.cluster,
         before=_said(before) if before is not None else None,
         after=after,

@@ -77,6 +77,7 @@ def import_table(
         "cluster.import",
         source,
         by=by,
+        about=cluster,
         cluster=cluster,
         before={"table": save(before)[:MOST_LINES]},
         after={"table": save(after)[:MOST_LINES]},

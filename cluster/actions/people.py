@@ -30,7 +30,7 @@ def add_person(
         user = User.objects.create_user(username=username, password=password or None)
     RoleBinding.objects.create(user=user, cluster=cluster, **columns_of(role))
     token = "" if password else make_link(user)
-    audit.record("person.add", username, by=by, cluster=cluster, after={"role": str(role)})
+    audit.record("person.add", user, by=by, cluster=cluster, after={"role": str(role)})
     return user, token
 
 

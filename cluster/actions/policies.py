@@ -77,6 +77,7 @@ def set_override(
         "backend.set-check",
         f"{backend} of {backend.service}",
         by=by,
+        about=backend,
         cluster=backend.service.cluster,
         before={"check": check_words(before) if before else "the service's"},
         after={"check": check_words(check) if check else "the service's"},

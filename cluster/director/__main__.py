@@ -85,6 +85,14 @@ def _parser() -> argparse.ArgumentParser:
     known = _command(listed, "fingerprint", commands.fingerprint, "print the key to compare in the panel")
     known.set_defaults(settings="needed")
 
+    held = _command(
+        listed,
+        "witness",
+        commands.witness,
+        "print the checkpoints of the panel's audit log that are kept here",
+    )
+    held.set_defaults(settings="needed")
+
     show = _command(listed, "show", commands.show, "print the journal's summary and the kernel's table")
     show.add_argument("--stats", action="store_true", help="connections, packets and bytes since the start")
     save = _command(listed, "save", commands.save, "write the kernel's table as text")

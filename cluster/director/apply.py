@@ -22,6 +22,7 @@ from cluster.director.lock import Locked, locked
 from cluster.director.probing import probe
 from cluster.director.reports import Reporter
 from cluster.director.switching import switched
+from cluster.director.witness import keep, newest
 from cluster.ipvs.formats.document import from_document
 from cluster.ipvs.state import ServiceKey, Table
 from cluster.ipvs.traffic import document as traffic_document
@@ -65,6 +66,7 @@ class Director:
         """What the panel shows of this machine, and what its administrator should know."""
         # An older worker would apply what is to be confirmed and never go back: the panel must know.
         of_ours = {"worker": self.worker, "notices": self.journal.notices(), "goes_back": True}
+        of_ours["witness"] = newest(self.config.state_dir)
         return host.facts(self.config, self.kernel) | of_ours
 
 
@@ -78,6 +80,10 @@ def take(envelope: object, director: Director) -> None:
     except Refused as error:
         # Nothing of the message is quoted, neither here nor to the panel: a stranger may have written it.
         log.warning("order dropped reason=%s", error)
+        return
+    if order.operation is Operation.WITNESS:
+        # It asks for nothing but to be kept, so it neither waits for a turn nor is answered.
+        keep(director.config.state_dir, order.payload.get("checkpoint"))
         return
     log.info(
         "order run=%s operation=%s revision=%d.%d", order.run, order.operation, order.epoch, order.revision

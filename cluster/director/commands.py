@@ -24,6 +24,7 @@ from cluster.director.kernel.rehearse import serve
 from cluster.director.lock import locked
 from cluster.director.readings import counted_service
 from cluster.director.settings_steps import do_settings, settings_to_do
+from cluster.director.witness import kept
 from cluster.ipvs.formats import kinds
 from cluster.ipvs.formats.document import to_document
 from cluster.ipvs.formats.fidelity import Parsed
@@ -48,6 +49,14 @@ def fingerprint(_: argparse.Namespace, config: Config | None) -> int:
     """Print the director's key as people compare it."""
     assert config is not None
     print(fingerprint_of(config.signing_key().public))
+    return 0
+
+
+def witness(_: argparse.Namespace, config: Config | None) -> int:
+    """Print what the panel has signed about its audit log, oldest first, for its `audit_verify`."""
+    assert config is not None
+    for line in kept(config.state_dir):
+        print(line)
     return 0
 
 

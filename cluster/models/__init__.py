@@ -1,7 +1,7 @@
 """Records: what operators want, what was ordered, what happened."""
 
 from cluster.models.access import ApiToken, CustomRole, Role, RoleBinding, ServiceAccount
-from cluster.models.audit import AuditEntry, AuditHead
+from cluster.models.audit import AuditCheckpoint, AuditEntry, AuditHead, AuditSearch
 from cluster.models.change import Answer, ChangeRequest
 from cluster.models.drift import Drift
 from cluster.models.inventory import Backend, Cluster, Director, VirtualService
@@ -14,8 +14,10 @@ from cluster.models.traffic import Drain, WeightProfile
 __all__ = [
     "Answer",
     "ApiToken",
+    "AuditCheckpoint",
     "AuditEntry",
     "AuditHead",
+    "AuditSearch",
     "Backend",
     "ChangeRequest",
     "Cluster",

@@ -47,6 +47,7 @@ class Operation(StrEnum):
     CONFIRM = "confirm"
     REPAIR = "repair"
     ENFORCE = "enforce"
+    WITNESS = "witness"
 
 
 class Event(StrEnum):
@@ -111,7 +112,7 @@ class Order(_Message):
     `{"enforce": bool}`: whether drift is put right without being asked. APPLY has that as well, and may have
     `"trial": {"within_s", "backends_percent", "connections_percent"}`: the director goes back by itself,
     unless a CONFIRM of the same revision comes in time, or where backends in service or open connections
-    fall by more.
+    fall by more. For WITNESS, which has no run and no answer, `{"checkpoint": envelope}`.
     `epoch` rises when a director is enrolled anew or the panel is restored from a backup; (epoch, revision)
     never goes down. Times are Unix seconds."""
 

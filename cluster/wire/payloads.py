@@ -169,7 +169,18 @@ def facts_from(said: object) -> dict[str, Any]:
         "modules": known,
         "stand_in": said.get("stand_in") is True,
         "goes_back": said.get("goes_back") is True,
+        **_witness(said.get("witness")),
     }
+
+
+def _witness(said: object) -> dict[str, Any]:
+    """Which checkpoint of the audit log the director holds; nothing from one that keeps none."""
+    if not isinstance(said, dict):
+        return {}
+    sequence, text = said.get("sequence"), said.get("hash")
+    if type(sequence) is not int or not 0 <= sequence <= LARGEST_SEQUENCE or not isinstance(text, str):
+        return {}
+    return {"witness": {"sequence": sequence, "hash": storable(text, 64)}}
 
 
 def _settings(said: object) -> dict[str, Any]:

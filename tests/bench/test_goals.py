@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.goals import Figures, goals
+from bench.goals import Figures, audit_goals, goals
 from bench.inside import PARSERS
 from bench.scene import both_services
 from bench.scene_keepalived import configuration
@@ -131,3 +131,25 @@ def test_one_weight_is_one_step() -> None:
     before = table(20, 10)
     (step,) = plan(before, with_one_weight(before, 7), owned=before.keys).steps
     assert step.operation is Operation.SET_BACKEND and step.service.key == before.services[-1].key
+
+
+def test_each_database_with_an_audit_log_has_goals_of_its_own() -> None:
+    figures = {
+        f"{place} {name}": [value]
+        for place in ("PostgreSQL 1M", "SQLite 1M")
+        for name, value in (
+            ("ours first, CPU-ms", 20.0),
+            ("ours deep, CPU-ms", 20.0),
+            ("ours filtered, CPU-ms", 20.0),
+            ("admin first, CPU-ms", 100.0),
+            ("admin deep, CPU-ms", 159.0),
+            ("admin filtered, CPU-ms", 100.0),
+            *((f"export {kind}, entries/s", 20_000.0) for kind in ("csv", "jsonl")),
+            *((f"export {kind}, MB grown", 50.0) for kind in ("csv", "jsonl")),
+            ("verify, entries/CPU-s", 50_000.0),
+        )
+    }
+    reached = audit_goals(figures)
+    missed = [name for name, goal in reached.items() if not goal["met"]]
+    assert len(reached) == 18
+    assert missed == [f"{place}: deep page, share of the admin's" for place in ("PostgreSQL 1M", "SQLite 1M")]

@@ -167,5 +167,5 @@ def test_a_double_click_does_a_thing_once(operator: Operator) -> None:
     operator.page.get_by_label("Name", exact=True).fill("twice")
     operator.page.get_by_role("button", name="Create cluster").dblclick()
     expect(operator.page.get_by_text("twice is there.")).to_be_visible()
-    operator.open("/audit/?action=cluster.create&target=twice")
+    operator.open("/audit/?q=action:cluster.create+twice")
     expect(operator.page.locator("tbody tr")).to_have_count(1)

@@ -17,7 +17,7 @@ from django.db import connection
 from django.test import Client
 from kombu.exceptions import OperationalError
 
-from cluster import jobs, live
+from cluster import jobs, live, reports
 from cluster.actions import backends, changes, clusters, directors, services
 from cluster.audit import Actor
 from cluster.desired import draft_policies, draft_print, draft_table
@@ -80,7 +80,7 @@ class TalkingDirector:
     def hello(self, **facts: Any) -> None:
         known = {"kernel": "6.1.0", "ipvs": "1.2.1", "goes_back": True}
         payload = {"public_key": self.key.public, "facts": known | facts}
-        jobs.take(self.signed(Event.HELLO, payload=payload))
+        reports.take(self.signed(Event.HELLO, payload=payload))
 
     def signed(self, event: Event, run: Run | None = None, **changes: Any) -> dict[str, str]:
         self.sequence += 1
@@ -113,7 +113,7 @@ class TalkingDirector:
                 for service in table["services"]
             ]
             payload |= {"table": table, "owned": owned}
-        jobs.take(self.signed(Event.FINISHED, run, payload=payload | said))
+        reports.take(self.signed(Event.FINISHED, run, payload=payload | said))
 
     def frame(self, *, age_s: float = 0.0, clock_off_s: float = 0.0, **payload: Any) -> None:
         """Put a frame into Redis, `age_s` ago: by default of one that has its cluster's newest revision."""
@@ -159,7 +159,8 @@ def the_logs_lock_comes_last(request: pytest.FixtureRequest) -> Iterator[None]:
     outside, recorded, late = len(connection.savepoint_ids), set(), []
 
     def watch(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        inside = connection.savepoint_ids[outside : outside + 1]
+        # None stands for a block without a savepoint of its own, of whatever transaction.
+        inside = [found for found in connection.savepoint_ids[outside : outside + 1] if found]
         if sql.startswith(("INSERT", "UPDATE", "DELETE")) or " FOR " in sql:
             if "cluster_audithead" in sql:
                 recorded.update(inside)

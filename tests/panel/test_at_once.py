@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.utils import timezone
 
-from cluster import audit, jobs
+from cluster import audit, reports
 from cluster.actions import (
     approvals,
     backends,
@@ -34,7 +34,7 @@ from cluster.actions import (
 )
 from cluster.actions.problems import Changed, Rejected
 from cluster.approval import approval_of, changes_nothing, editors
-from cluster.audit import Actor
+from cluster.audit import Actor, chain
 from cluster.desired import draft_policies, draft_print, draft_said, draft_table
 from cluster.ipvs.formats.document import fingerprint
 from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
@@ -186,7 +186,7 @@ def test_a_director_that_goes_back_beside_a_confirmation_is_drawn_after(
     report = talker.signed(Event.WENT_BACK, rollout.job.runs.get(), payload=payload)
     with transaction.atomic():
         rollouts.confirm(rollout, by=ANN)
-        other = Other(lambda: jobs.take(report))
+        other = Other(lambda: reports.take(report))
         other.until_it_waits()
     assert other.outcome() is None
     rollout.refresh_from_db()
@@ -461,7 +461,7 @@ def test_a_link_used_beside_its_replacement_is_refused() -> None:
 def test_entries_of_many_at_once_make_one_chain() -> None:
     others = [Other(lambda: audit.record("test", "at once", by=OTTO)) for _ in range(8)]
     assert not any(isinstance(other.outcome(), Exception) for other in others)
-    assert audit.verify() is None and AuditHead.objects.get().sequence == 8
+    assert chain.verify() is None and AuditHead.objects.get().sequence == 8
 
 
 OLGA, PAUL = Actor("olga"), Actor("paul")
@@ -595,5 +595,5 @@ def test_50_operators_on_one_service_lose_no_update(service: VirtualService) -> 
     edits = AuditEntry.objects.filter(action="service.edit").order_by("sequence")
     steps = [(entry.before["persistence_s"], entry.after["persistence_s"]) for entry in edits]
     assert steps == [(number or None, number + 1) for number in range(people)]
-    assert len({entry.actor for entry in edits}) == people and audit.verify() is None
+    assert len({entry.actor for entry in edits}) == people and chain.verify() is None
     print(f"50 operators on one service: 0 lost updates, {sum(refusals)} told, {seconds:.1f} s")

@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from cluster import jobs
+from cluster import jobs, reports
 from cluster.actions import backends, changes, drifts
 from cluster.actions.problems import Rejected
 from cluster.desired import draft_table
@@ -36,7 +36,7 @@ def applied(web: Cluster, backend: Backend, director: Director, talker: TalkingD
 def tell(talker: TalkingDirector, *objects: dict[str, Any], **said: Any) -> None:
     epoch = Director.objects.get(name=talker.name).epoch
     payload = {"objects": list(objects), "healed": [], "more": 0} | said
-    jobs.take(talker.signed(Event.DRIFT, epoch=epoch, payload=payload))
+    reports.take(talker.signed(Event.DRIFT, epoch=epoch, payload=payload))
 
 
 def wrong(**sides: Any) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def test_a_report_of_another_epoch_or_without_sense_says_nothing(
     applied: Cluster, talker: TalkingDirector
 ) -> None:
     payload = {"objects": [wrong()], "healed": [], "more": 0}
-    jobs.take(talker.signed(Event.DRIFT, epoch=77, payload=payload))
+    reports.take(talker.signed(Event.DRIFT, epoch=77, payload=payload))
     tell(talker, wrong(wanted=7))
     assert not Drift.objects.exists()
 

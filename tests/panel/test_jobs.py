@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cluster import jobs
+from cluster import jobs, reports
 from cluster.actions.directors import enrol_director, raise_epochs
 from cluster.actions.problems import Rejected
 from cluster.models import AuditEntry, Backend, Cluster, Director, Job, Run
@@ -108,7 +108,7 @@ def test_silence_of_a_director_that_is_there_becomes_unknown_and_is_asked_again(
 
 
 def test_started_and_finished_move_the_run(run: Run, talker: TalkingDirector, director: Director) -> None:
-    jobs.take(talker.signed(Event.STARTED, run))
+    reports.take(talker.signed(Event.STARTED, run))
     run.refresh_from_db()
     assert run.status == "running"
     talker.finish(run)
@@ -122,9 +122,9 @@ def test_started_and_finished_move_the_run(run: Run, talker: TalkingDirector, di
 
 def test_a_repeated_report_changes_nothing(run: Run, talker: TalkingDirector) -> None:
     report = talker.signed(Event.FINISHED, run, payload={"outcome": "failed", "text": "No."})
-    jobs.take(report)
+    reports.take(report)
     entries = AuditEntry.objects.count()
-    jobs.take(report)
+    reports.take(report)
     assert AuditEntry.objects.count() == entries
 
 
@@ -146,7 +146,7 @@ def test_a_forged_report_changes_nothing(run: Run, talker: TalkingDirector, wron
         "shape": {"body": "[]", "signature": genuine["signature"]},
         "nothing": None,
     }[wrong]
-    jobs.take(forged)
+    reports.take(forged)
     run.refresh_from_db()
     assert run.status == "queued"
 
@@ -171,10 +171,10 @@ def test_a_stranger_cannot_take_over_the_name_of_an_enrolled_director(
 
 
 def test_strangers_cannot_fill_the_list_of_waiting_directors(db: None, redis: FakeRedis) -> None:
-    for number in range(jobs.MOST_WAITING + 5):
+    for number in range(reports.MOST_WAITING + 5):
         TalkingDirector(f"stranger{number}", redis).hello()
     TalkingDirector("Bad Name/..", redis).hello()
-    assert Director.objects.count() == jobs.MOST_WAITING
+    assert Director.objects.count() == reports.MOST_WAITING
 
 
 def test_the_facts_of_a_stranger_are_bounded(db: None, redis: FakeRedis) -> None:
@@ -192,7 +192,7 @@ def test_the_job_page_follows_until_the_end(
     page = otto.get(reverse("job-detail", args=[job.pk]))
     assert "queued" in page.content.decode() and "hx-get" in page.content.decode()
     assert otto.get(url, {"stamp": page.context["stamp"]}).status_code == 204
-    jobs.take(talker.signed(Event.STARTED, run))
+    reports.take(talker.signed(Event.STARTED, run))
     answer = otto.get(url, {"stamp": page.context["stamp"]})
     assert answer.status_code == 200 and "running" in answer.content.decode()
     talker.finish(run, text="director1's kernel holds revision 1.")
@@ -300,7 +300,7 @@ def test_a_key_that_changed_after_the_comparison_is_not_enrolled(
 
 
 def test_a_wrong_clock_is_named(ann: Client, director: Director, talker: TalkingDirector) -> None:
-    jobs.take(talker.signed(Event.HELLO, at=time.time() - 30, payload={"public_key": talker.key.public}))
+    reports.take(talker.signed(Event.HELLO, at=time.time() - 30, payload={"public_key": talker.key.public}))
     page = ann.get(reverse("director-detail", args=[director.pk])).content.decode()
     assert "Its clock is wrong." in page
 
@@ -309,7 +309,7 @@ def test_a_report_of_an_earlier_life_does_not_count_as_applied(
     run: Run, talker: TalkingDirector, director: Director
 ) -> None:
     payload = {"outcome": "applied", "text": "x"}
-    jobs.take(talker.signed(Event.FINISHED, run, epoch=director.epoch - 1, payload=payload))
+    reports.take(talker.signed(Event.FINISHED, run, epoch=director.epoch - 1, payload=payload))
     director.refresh_from_db()
     assert director.applied_revision == 0
 
@@ -318,7 +318,7 @@ def test_a_worker_that_has_started_anew_is_sent_its_open_runs_at_once(
     run: Run, talker: TalkingDirector, sent: list[dict[str, Any]]
 ) -> None:
     talker.hello(worker="first")
-    jobs.take(talker.signed(Event.STARTED, run))
+    reports.take(talker.signed(Event.STARTED, run))
     sent.clear()
     talker.hello(worker="first")
     assert sent == []
@@ -326,7 +326,7 @@ def test_a_worker_that_has_started_anew_is_sent_its_open_runs_at_once(
     assert len(sent) == 1
     run.refresh_from_db()
     assert run.status == "running" and run.sends >= 2
-    jobs.take(talker.signed(Event.FINISHED, run, payload={"outcome": "applied", "text": "x"}))
+    reports.take(talker.signed(Event.FINISHED, run, payload={"outcome": "applied", "text": "x"}))
     sent.clear()
     talker.hello(worker="third")
     assert sent == []

@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cluster import jobs, live
+from cluster import jobs, live, reports
 from cluster.actions.directors import enrol_director
 from cluster.director import watch
 from cluster.ipvs.formats.document import fingerprint
@@ -69,7 +69,7 @@ def test_a_wrong_clock_makes_no_healthy_director_look_away(
     seen_at = Director.objects.get().seen_at
     assert seen_at is not None and abs(seen_at.timestamp() - time.time()) < 5
     payload = {"public_key": talker.key.public}
-    jobs.take(talker.signed(Event.HELLO, at=time.time() + clock_off_s, payload=payload))
+    reports.take(talker.signed(Event.HELLO, at=time.time() + clock_off_s, payload=payload))
     assert "Its clock is wrong." in ann.get(reverse("director-detail", args=[director.pk])).content.decode()
 
 

@@ -12,9 +12,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cluster import jobs
+from cluster import jobs, reports
 from cluster.actions.directors import enrol_director, release_director
-from cluster.models import AuditEntry, Cluster, Director, Run
+from cluster.models import AuditEntry, Backend, Cluster, Director, Run
 from cluster.wire.messages import Event, Report
 from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, text_of
 
@@ -44,7 +44,7 @@ def test_a_report_that_cannot_be_read_ends_the_run_and_is_not_kept(
     ann: Client, run: Run, director: Director, talker: TalkingDirector, odd: dict[str, Any], said: str
 ) -> None:
     good = {"outcome": "applied", "text": "Done.", "table": {"version": 1, "services": []}, "facts": {}}
-    jobs.take(_spoilt(talker, run, payload=good | odd))
+    reports.take(_spoilt(talker, run, payload=good | odd))
     run.refresh_from_db()
     assert run.status == "failed" and run.finished_at
     assert run.report["text"].startswith("director1's report could not be read: ")
@@ -68,7 +68,7 @@ def test_texts_that_no_database_takes_are_cleaned_at_the_door(
 ) -> None:
     step = {"kind": "add", "text": "A\0dd", "command": "ipvs\ud800adm", "status": "failed", "error": ""}
     said = {"outcome": "failed", "text": "N\0o\udfff", "facts": {"hostname": "lb\x001"}, "steps": [step]}
-    jobs.take(_spoilt(talker, run, payload=said))
+    reports.take(_spoilt(talker, run, payload=said))
     hello = {"public_key": talker.key.public, "facts": {"notices": ["\0\ud800"], "ipvs": "1\0"}}
     run.refresh_from_db()
     director.refresh_from_db()
@@ -78,7 +78,7 @@ def test_texts_that_no_database_takes_are_cleaned_at_the_door(
     assert entry is not None and entry.after == {"steps": ["ipvs\ufffdadm"]} and "\0" not in entry.reason
     talker.sequence += 1
     report = Report(Event.HELLO, "", "director1", "", 0, 0, talker.sequence, time.time(), hello)
-    jobs.take(talker.genuine("report", report.to_body()))
+    reports.take(talker.genuine("report", report.to_body()))
     director.refresh_from_db()
     assert (director.facts["notices"], director.facts["ipvs"]) == (["\ufffd\ufffd"], "1\ufffd")
 
@@ -100,7 +100,7 @@ def test_a_report_with_impossible_numbers_or_names_changes_nothing(
     run: Run, director: Director, talker: TalkingDirector, odd: dict[str, Any]
 ) -> None:
     before = Director.objects.values().get()
-    jobs.take(_spoilt(talker, run, **odd))
+    reports.take(_spoilt(talker, run, **odd))
     run.refresh_from_db()
     assert run.status == "queued" and Director.objects.values().get() == before
 
@@ -109,7 +109,7 @@ def test_the_same_unknown_end_is_written_to_the_log_once(
     run: Run, director: Director, talker: TalkingDirector
 ) -> None:
     for text in ("No answer.", "Still no answer."):
-        jobs.take(talker.signed(Event.STARTED, run))
+        reports.take(talker.signed(Event.STARTED, run))
         talker.finish(run, "unknown", text=text)
     run.refresh_from_db()
     assert (run.status, run.report["text"]) == ("unknown", "Still no answer.")
@@ -122,7 +122,7 @@ def test_an_old_hello_does_not_overwrite_newer_facts(director: Director, talker:
     payload = {"public_key": talker.key.public, "facts": {"kernel": "5.10"}}
     old = talker.signed(Event.HELLO, payload=payload)
     talker.hello(kernel="6.1.0")
-    jobs.take(old)
+    reports.take(old)
     director.refresh_from_db()
     assert director.facts["kernel"] == "6.1.0"
 
@@ -133,7 +133,7 @@ def test_an_old_hello_does_not_clear_the_warning_about_a_rival(
     old = talker.signed(Event.HELLO, payload={"public_key": talker.key.public})
     talker.hello()
     TalkingDirector("director1", redis).hello()
-    jobs.take(old)
+    reports.take(old)
     director.refresh_from_db()
     assert director.rival_key
 
@@ -161,7 +161,7 @@ def test_a_released_director_keeps_its_epoch_and_leaves_the_list_of_those_that_w
 
 def test_directors_released_long_ago_do_not_keep_new_ones_out(director: Director, redis: FakeRedis) -> None:
     release_director(director, by=ANN)
-    for number in range(jobs.MOST_WAITING):
+    for number in range(reports.MOST_WAITING):
         Director.objects.create(
             name=f"old{number}", public_key=director.public_key, epoch=1, announced_at=director.enrolled_at
         )
@@ -182,8 +182,8 @@ def test_what_a_director_did_by_itself_is_in_the_log_with_its_cause(
         "cause": "connect timeout 3/3",
     }
     report = talker.signed(Event.TRAFFIC, payload={"changes": [change], "more": 0})
-    jobs.take(report)
-    jobs.take(report)
+    reports.take(report)
+    reports.take(report)
     entry = AuditEntry.objects.get(action="traffic.down")
     assert (entry.actor, entry.target, entry.reason) == (
         "director director1",
@@ -194,10 +194,27 @@ def test_what_a_director_did_by_itself_is_in_the_log_with_its_cause(
     assert "connect timeout 3/3" in text_of(ann.get(reverse("audit-detail", args=[entry.sequence])))
 
 
+def test_what_befell_a_backend_is_in_its_history(
+    director: Director, talker: TalkingDirector, backend: Backend
+) -> None:
+    told = {"at": time.time(), "before": "up", "standing": "down", "weight": 0, "cause": "refused"}
+    targets = [f"{backend} of {backend.service}", str(backend.service), "x:80 of nothing", "weights"]
+    changes = [told | {"target": target} for target in targets]
+    reports.take(talker.signed(Event.TRAFFIC, payload={"changes": changes, "more": 0}))
+    entries = AuditEntry.objects.filter(action="traffic.down").order_by("sequence")
+    service = backend.service
+    assert list(entries.values_list("object_kind", "object_id")) == [
+        ("backend", str(backend.pk)),
+        ("service", str(service.pk)),
+        ("", ""),
+        ("", ""),
+    ]
+
+
 @pytest.mark.parametrize("changes", [5, ["down"], [{"at": "now"}], [{"at": 1, "target": 3}]])
 def test_odd_changes_of_a_director_are_passed_over(
     director: Director, talker: TalkingDirector, changes: Any
 ) -> None:
     before = AuditEntry.objects.count()
-    jobs.take(talker.signed(Event.TRAFFIC, payload={"changes": changes}))
+    reports.take(talker.signed(Event.TRAFFIC, payload={"changes": changes}))
     assert AuditEntry.objects.count() == before

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cluster import jobs
+from cluster import jobs, reports
 from cluster.actions import backends, changes, directors, drains, rollouts
 from cluster.actions.changes import How
 from cluster.actions.problems import Rejected
@@ -66,7 +66,7 @@ def apply(web: Cluster, how: How, **said: Any) -> Job:
 
 def went_back(talker: TalkingDirector, run: Run, cause: str = "nobody confirmed it in time") -> None:
     payload = {"outcome": "applied", "text": f"It went back, because {cause}.", "cause": cause, "back": 1}
-    jobs.take(talker.signed(Event.WENT_BACK, run, payload=payload))
+    reports.take(talker.signed(Event.WENT_BACK, run, payload=payload))
 
 
 def newest(web: Cluster) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from cluster import access, jobs, live
+from cluster import access, jobs, live, reports
 from cluster.actions import backends, changes, one_time_links, people, tokens
 from cluster.actions.problems import Rejected
 from cluster.models import Backend, Cluster, Director, Job, Role, RoleBinding, Run, VirtualService
@@ -85,7 +85,7 @@ def test_a_new_password_from_an_administrator_ends_the_tokens(ann: Client) -> No
 
 def test_a_hello_must_be_signed_with_the_key_that_it_names(db: None, redis: FakeRedis) -> None:
     honest, liar = TalkingDirector("director9", redis), TalkingDirector("director9", redis)
-    jobs.take(liar.signed(Event.HELLO, payload={"public_key": honest.key.public, "facts": {}}))
+    reports.take(liar.signed(Event.HELLO, payload={"public_key": honest.key.public, "facts": {}}))
     assert not Director.objects.exists()
 
 
@@ -96,7 +96,7 @@ def test_a_genuine_old_report_does_not_come_back(
     talker.finish(run)
     director.refresh_from_db()
     before = director.sequence
-    jobs.take(old)
+    reports.take(old)
     director.refresh_from_db()
     assert director.sequence == before
 
@@ -106,7 +106,7 @@ def test_an_enrolled_director_cannot_start_the_run_of_another(
 ) -> None:
     second = TalkingDirector("director2", redis)
     second.hello()
-    jobs.take(second.signed(Event.STARTED, run))
+    reports.take(second.signed(Event.STARTED, run))
     run.refresh_from_db()
     assert run.status == "queued"
 

@@ -1,18 +1,71 @@
-"""Check the audit log's chain from its first entry to its head."""
+"""Check the audit log: the chain from its begin to its head, and all that was signed about it."""
 
+from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from cluster import audit
-from cluster.models import AuditHead
+from cluster import witnesses
+from cluster.audit import chain, checkpoints
+from cluster.models import AuditCheckpoint, AuditHead
+from cluster.wire.envelope import fingerprint
 
 
 class Command(BaseCommand):
-    help = "Check that no audit entry was altered, removed, swapped or cut off."
+    help = "Check that no audit entry was altered, removed, swapped or cut off; names the first bad one."
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        broken = audit.verify()
-        if broken is not None:
-            raise CommandError(f"The audit log is not what was written, from entry #{broken} on.")
-        self.stdout.write(f"The audit log is intact up to entry #{AuditHead.objects.get(pk=1).sequence}.")
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--checkpoints",
+            metavar="FILE",
+            action="append",
+            type=Path,
+            default=[],
+            help="more checkpoints, one a line, such as `python -m cluster.director witness` prints",
+        )
+        parser.add_argument(
+            "--key",
+            metavar="PUBLIC",
+            action="append",
+            default=[],
+            help="another public key that signed checkpoints, such as the one before a change of keys",
+        )
+
+    def handle(self, *args: Any, checkpoints: list[Path], key: list[str], **options: Any) -> None:
+        files = [settings.AUDIT_CHECKPOINT_FILE] if settings.AUDIT_CHECKPOINT_FILE.exists() else []
+        counted, found = [], [self._of_database(key), witnesses.disagreement()]
+        for path in [*files, *checkpoints]:
+            count, broken = _of_file(path, key)
+            counted.append(f"{count} checkpoints of {path}")
+            found.append(broken)
+        if broken := _first(chain.verify(), [one for one in found if one]):
+            raise CommandError(f"The audit log is not what was written, from entry {broken}")
+        AuditHead.objects.filter(pk=1).exclude(broken="").update(broken="")
+        head, kept = AuditHead.objects.get(pk=1), len(witnesses.held())
+        counted.append(f"{AuditCheckpoint.objects.count()} of the database and {kept} of directors")
+        begins = f" It begins after #{head.sealed_sequence}." if head.sealed_sequence else ""
+        self.stdout.write(f"The audit log is intact up to entry #{head.sequence}.{begins}")
+        self.stdout.write(f"It agrees with {', '.join(counted)}.")
+
+    def _of_database(self, keys: list[str]) -> chain.Broken | None:
+        prints = [fingerprint(public) for public in [checkpoints.signing_key().public, *keys]]
+        stored = AuditCheckpoint.objects.filter(key__in=prints).values_list("envelope", flat=True)
+        return checkpoints.disagreement(stored, keys=keys)
+
+
+def _of_file(path: Path, keys: list[str]) -> tuple[int, chain.Broken | None]:
+    try:
+        found = list(checkpoints.in_file(path))
+    except OSError as error:
+        raise CommandError(f"The checkpoints cannot be read: {error}") from None
+    broken = checkpoints.disagreement(found, keys=keys)
+    return len(found), broken and chain.Broken(broken.sequence, f"{broken.why} ({path})", broken.until)
+
+
+def _first(of_chain: chain.Broken | None, others: list[chain.Broken]) -> chain.Broken | None:
+    """The earliest; the chain names one entry where a checkpoint can only tell that one of many is wrong."""
+    earliest = min(others, key=lambda one: one.sequence, default=None)
+    if earliest is None or (of_chain and of_chain.sequence <= max(earliest.until, earliest.sequence)):
+        return of_chain
+    return earliest

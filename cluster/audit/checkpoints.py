@@ -1,0 +1,222 @@
+"""Checkpoints: who owns the database can rewrite the whole log, but not what was signed about it before.
+
+A checkpoint says that an entry had its hash at a time. It is made after everything since the one before was
+read, is signed with a key outside of the database, and goes to a file, to syslog and to the directors."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from cluster.audit.chain import BATCH, Broken, Walked, lines, walk
+from cluster.audit.entries import PANEL, record
+from cluster.models import AuditCheckpoint, AuditEntry, AuditHead
+from cluster.wire.envelope import Refused, SigningKey, fingerprint, unverified_body, verify
+
+logger = logging.getLogger(__name__)
+
+KIND = "audit-checkpoint"
+EVERY = timedelta(minutes=5)
+EVERY_ENTRIES = 1000
+# What one round of the sweep reads: a third of a second.
+MOST_AT_ONCE = 20_000
+Envelope = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The entry `sequence` had this hash; `at` is when it was signed, in ISO 8601."""
+
+    sequence: int
+    hash: str
+    at: str
+
+    @classmethod
+    def of(cls, envelope: object, *, public: str) -> Checkpoint:
+        """Refused unless the key signed it."""
+        body = verify(envelope, KIND, public=public)
+        sequence, text, at = body.get("sequence"), body.get("hash"), body.get("at")
+        if type(sequence) is not int or not isinstance(text, str) or not isinstance(at, str):
+            raise Refused("The checkpoint does not say entry, hash and time.")
+        return cls(sequence, text, at)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Up to which entry the log was read and found good, when, and else what is wrong with it. Entries up to
+    `sealed` are not in the database any more."""
+
+    sequence: int
+    at: datetime | None
+    broken: str
+    sealed: int
+
+
+@cache
+def signing_key() -> SigningKey:
+    """The log's own key, outside of the database and other than the one that signs orders."""
+    return SigningKey.load_or_create(settings.AUDIT_KEY_FILE)
+
+
+def newest() -> AuditCheckpoint | None:
+    """The newest that this panel's key has signed."""
+    return AuditCheckpoint.objects.filter(key=fingerprint(signing_key().public)).first()
+
+
+def sweep(*, now: datetime | None = None) -> Envelope | None:
+    """Make a checkpoint where one is due, and read a part of the older log again. What is found wrong is
+    written down once, in the log and in its head, and no checkpoint is made until somebody has looked."""
+    now = now or timezone.now()
+    head, last = AuditHead.objects.get(pk=1), newest()
+    since = last.sequence if last else head.sealed_sequence
+    is_due = last is None or head.sequence - since >= EVERY_ENTRIES or now - last.at >= EVERY
+    if head.broken or head.sequence == since or not is_due:
+        return None
+    walked = _walked_on(head, last)
+    broken = walked.broken or _recheck(head, through=since)
+    if broken is not None:
+        _say_broken(broken)
+        return None
+    return _sign(walked.sequence, walked.hash, now)
+
+
+def _walked_on(head: AuditHead, last: AuditCheckpoint | None) -> Walked:
+    """Read what came after the last checkpoint, from the hash that was signed there."""
+    after, before = head.sealed_sequence, head.sealed_hash
+    if last is not None:
+        try:
+            known = Checkpoint.of(last.envelope, public=signing_key().public)
+        except Refused as refusal:
+            return Walked(after, before, Broken(last.sequence, f"Its checkpoint was forged. {refusal}"))
+        after, before = known.sequence, known.hash
+    through = min(head.sequence, after + MOST_AT_ONCE)
+    walked = walk(lines(after=after, through=through), after=after, before=before)
+    if walked.broken is None and walked.sequence < through:
+        return Walked(walked.sequence, walked.hash, Broken(walked.sequence + 1, "It is missing."))
+    if walked.broken is None and through == head.sequence and walked.hash != head.hash:
+        return Walked(walked.sequence, walked.hash, Broken(through, "It is not what the head says."))
+    return walked
+
+
+def _recheck(head: AuditHead, *, through: int) -> Broken | None:
+    """Read the next part of what was signed before, round and round."""
+    after = max(head.rechecked_sequence, head.sealed_sequence)
+    if after >= through:
+        after = head.sealed_sequence
+    before = head.sealed_hash
+    if after > head.sealed_sequence:
+        found = AuditEntry.objects.filter(sequence=after).values_list("hash", flat=True).first()
+        if found is None:
+            return Broken(after, "It is missing.")
+        before = found
+    end = min(through, after + MOST_AT_ONCE)
+    walked = walk(lines(after=after, through=end), after=after, before=before)
+    if walked.broken is None and walked.sequence < end:
+        return Broken(walked.sequence + 1, "It is missing.")
+    # Back to the begin as soon as the end is reached, or the newest entries would hold it up for ever.
+    AuditHead.objects.filter(pk=1).update(rechecked_sequence=end if end < through else 0)
+    stored = AuditCheckpoint.objects.filter(sequence__gt=after, sequence__lte=end).order_by("sequence")
+    ours = stored.filter(key=fingerprint(signing_key().public)).values_list("envelope", flat=True)
+    return walked.broken or disagreement(ours)
+
+
+def _sign(sequence: int, hashed: str, now: datetime) -> Envelope:
+    envelope = signing_key().sign(KIND, asdict(Checkpoint(sequence, hashed, now.isoformat())))
+    text = json.dumps(envelope)
+    _append(settings.AUDIT_CHECKPOINT_FILE, text)
+    logger.info("audit checkpoint %s", text)
+    AuditCheckpoint.objects.update_or_create(
+        key=envelope["key"], sequence=sequence, defaults={"at": now, "envelope": envelope}
+    )
+    return envelope
+
+
+def _append(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+    with open(descriptor, "w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _say_broken(broken: Broken) -> None:
+    logger.error("audit log broken %s", broken)
+    record("audit.broken", f"entry #{broken.sequence}", by=PANEL, result="failed", reason=str(broken))
+    AuditHead.objects.filter(pk=1).update(broken=str(broken)[:200])
+
+
+def in_file(path: Path) -> Iterator[Any]:
+    """The envelopes of a file with one a line; of a line that is none, its text, which nothing has signed."""
+    with path.open() as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                yield line
+
+
+def standing() -> Standing:
+    """What the audit page says of the chain: two looks into the database and one signature."""
+    head, last = AuditHead.objects.get(pk=1), newest()
+    if head.broken or last is None:
+        return Standing(
+            last.sequence if last else 0, last.at if last else None, head.broken, head.sealed_sequence
+        )
+    broken = disagreement([last.envelope], head=head)
+    return Standing(last.sequence, last.at, str(broken) if broken else "", head.sealed_sequence)
+
+
+def disagreement(
+    envelopes: Iterable[Any], *, keys: Sequence[str] = (), head: AuditHead | None = None
+) -> Broken | None:
+    """The first entry that may be another one than was signed, by checkpoints of the panel's own key or of
+    other ones; None where all agree. What a checkpoint finds lies between the last one that agrees and it."""
+    head = head or AuditHead.objects.get(pk=1)
+    known = {fingerprint(public): public for public in [signing_key().public, *keys]}
+    good, rest = head.sealed_sequence, iter(_in_order(envelopes))
+    while batch := list(islice(rest, BATCH)):
+        numbers = [number for number, _ in batch]
+        stored = dict(AuditEntry.objects.filter(sequence__in=numbers).values_list("sequence", "hash"))
+        stored[head.sealed_sequence] = head.sealed_hash
+        for number, envelope in batch:
+            try:
+                said = Checkpoint.of(envelope, public=known.get(_key_of(envelope), signing_key().public))
+            except Refused as refusal:
+                return Broken(max(number, 1), f"A checkpoint of it is not genuine: {refusal}")
+            if said.sequence < head.sealed_sequence:
+                continue
+            if said.sequence > head.sequence:
+                why = f"The log ends before it; #{said.sequence} was signed at {said.at}."
+                return Broken(head.sequence + 1, why)
+            if stored.get(said.sequence) != said.hash:
+                why = f"From here to #{said.sequence} something is not what was signed at {said.at}."
+                return Broken(min(good + 1, said.sequence), why, said.sequence)
+            good = said.sequence
+    return None
+
+
+def _key_of(envelope: Any) -> str:
+    return str(envelope.get("key")) if isinstance(envelope, dict) else ""
+
+
+def _in_order(envelopes: Iterable[Any]) -> list[tuple[int, Any]]:
+    """By what they claim to be about; one that claims nothing comes first."""
+    found = []
+    for envelope in envelopes:
+        try:
+            number = unverified_body(envelope).get("sequence")
+        except Refused:
+            number = None
+        found.append((number if type(number) is int and 0 <= number < 2**63 else -1, envelope))
+    return sorted(found, key=lambda one: one[0])
