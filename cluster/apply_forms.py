@@ -79,6 +79,11 @@ class HowForm(ConditionsForm):
         return How(**said, first=self.cleaned_data.get("first", ""))
 
     @property
+    def is_open(self) -> bool:
+        """Whether anything stands in it, or is wrong with it, that a page must not hide."""
+        return bool(self.errors) or any(self[name].value() for name in self.fields)
+
+    @property
     def window(self) -> dict[str, datetime | None]:
         """When it is to go out; both empty for now."""
         return {name: self.cleaned_data[name] for name in ("begins_at", "ends_at")}
