@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cluster.director.converge import Result, converge, to_payload
 from cluster.director.journal import Goal, Guard, JournalError, Record, Trial, WentBack
 from cluster.director.switching import switched
+from cluster.director.tuning import read_sysctls
 from cluster.ipvs.state import ServiceKey, Table
 from cluster.ipvs.stats import Reading
 from cluster.ipvs.traffic.effective import Effective, Standing
@@ -76,7 +77,7 @@ def begin(order: Order, goal: Goal, before: Record | None, director: Director) -
     guard = replace(limits, serving=_serving(held), connections=_connections(reading, owned))
     return Trial(
         run=order.run,
-        back=_with_operations(back, goal),
+        back=_with_switches(_with_operations(back, goal), goal, director),
         boot=boot.id,
         ends_at=boot.seconds + within_s,
         began_wall=now,
@@ -278,6 +279,16 @@ def _with_operations(back: Goal, goal: Goal) -> Goal:
     now = goal.traffic
     traffic = replace(back.traffic, drains=now.drains, profiles=now.profiles, voters=now.voters)
     return replace(back, traffic=traffic)
+
+
+def _with_switches(back: Goal, goal: Goal, director: Director) -> Goal:
+    """What comes back also names the switches that the order sets and nobody asked for before, as they are
+    now: else they would stay as the order sets them."""
+    if director.switches is None:
+        return back
+    new = goal.traffic.switches.keys() - back.traffic.switches.keys()
+    now = {one.name: one.value for one in read_sysctls(director.switches) if one.name in new and one.value}
+    return replace(back, traffic=replace(back.traffic, switches=now | dict(back.traffic.switches)))
 
 
 def _left_s(trial: Trial, director: Director) -> float:

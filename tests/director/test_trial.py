@@ -99,6 +99,29 @@ def test_what_nobody_confirms_goes_back_and_is_told(tried: Theatre) -> None:
     assert len(tried.went_back) == 1
 
 
+def test_switches_go_back_too_whether_they_were_asked_for_before_or_not(stage: Stage, tmp_path: Path) -> None:
+    stage.switches = tmp_path / "vs"
+    stage.switches.mkdir()
+    held = {"conntrack": "0", "expire_nodest_conn": "0", "sync_threshold": "3 50"}
+    for name, value in held.items():
+        (stage.switches / name).write_text(value)
+
+    def order(**switches: str) -> dict[str, Any]:
+        said = traffic_document.to_document(Traffic(switches=switches))
+        return {"table": to_document(BEFORE), "traffic": said}
+
+    def now() -> dict[str, str]:
+        return {name: (tmp_path / "vs" / name).read_text() for name in held}
+
+    tried = Theatre(stage)
+    tried.take(BEFORE, payload=order(conntrack="1"))
+    payload = order(conntrack="0", expire_nodest_conn="1") | {"trial": {"within_s": WITHIN_S}}
+    tried.take(BEFORE, payload=payload, revision=2)
+    assert now() == held | {"expire_nodest_conn": "1"}
+    tried.later(WITHIN_S)
+    assert now() == held | {"conntrack": "1"} and tried.went_back
+
+
 def test_what_is_confirmed_stays(tried: Theatre) -> None:
     tried.later(WITHIN_S - 1)
     assert tried.confirm()["text"] == "Revision 2 is confirmed on director1; it stays."
