@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from cluster import audit, jobs
-from cluster.actions import changes
+from cluster.actions import changes, rollouts
 from cluster.actions.problems import Rejected, lock_cluster
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
@@ -66,8 +66,9 @@ def release_director(director: Director, *, by: Actor) -> None:
 @transaction.atomic
 def raise_epochs(*, by: Actor) -> list[Job]:
     """After a restored backup: directors refuse revisions lower than they have seen, unless the epoch is
-    higher. Raises it for all and queues each cluster's newest revision; the jobs."""
-    made = []
+    higher. Raises it for all and queues each cluster's newest revision, or what was in force before one that
+    still waited to be confirmed or for its first director; the jobs."""
+    made, gone_back = [], []
     # All of them before the first entry in the audit log, whose lock comes last.
     clusters = list(Cluster.objects.select_for_update(no_key=True).order_by("pk"))
     for cluster in clusters:
@@ -75,9 +76,14 @@ def raise_epochs(*, by: Actor) -> list[Job]:
         for director in directors:
             director.epoch = max(director.epoch + 1, int(time.time()))
             director.save(update_fields=["epoch"])
-        if directors and (revision := cluster.revisions.first()):
-            reason = "the panel was restored from a backup"
+        reason = "the panel was restored from a backup"
+        if directors and (waiting := rollouts.waiting(cluster)):
+            gone_back.append((waiting, rollouts.take_back(waiting, by=by, cause=reason)))
+        elif directors and (revision := cluster.revisions.first()):
             made.append(_send(revision, directors, reason=reason, by=by))
+    for rollout, job in gone_back:
+        rollouts.record_going_back(rollout, job, by=by, cause=reason)
+        made += [job] if job else []
     for cluster in clusters:
         audit.record("cluster.raise-epoch", cluster, by=by, cluster=cluster)
     return made

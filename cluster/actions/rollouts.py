@@ -70,9 +70,20 @@ def go_back(rollout: Rollout, *, by: Actor, cause: str = "") -> Job | None:
     """Every director gets what was in force before, as a new revision. Rejected where it is settled."""
     row = _open(rollout, also=Rollout.Status.GOING_BACK)
     cause = cause or row.cause or f"{by.name} chose to go back"
+    job = take_back(row, by=by, cause=cause)
+    record_going_back(row, job, by=by, cause=cause)
+    return job
+
+
+def take_back(row: Rollout, *, by: Actor, cause: str) -> Job | None:
+    """End a locked rollout and give every director what was in force before; the entry in the audit log is
+    its caller's last thing: `record_going_back`."""
     _end(row, Rollout.Status.WENT_BACK, by=by, cause=cause)
     reason = f"back from revision {row.revision.number}: {cause}"[:200]
-    job = changes.go_back_to(row.cluster, row.back, reason=reason, by=by)
+    return changes.go_back_to(row.cluster, row.back, reason=reason, by=by)
+
+
+def record_going_back(row: Rollout, job: Job | None, *, by: Actor, cause: str) -> None:
     audit.record(
         "rollout.go-back",
         str(row),
@@ -85,7 +96,6 @@ def go_back(rollout: Rollout, *, by: Actor, cause: str = "") -> Job | None:
         },
         reason=cause,
     )
-    return job
 
 
 def settle() -> None:

@@ -381,3 +381,17 @@ def test_a_wrong_how_is_said_at_its_field_and_nothing_is_lost(
     page = post(otto, web, confirm_min=0, backends_percent=120, first="nobody").content.decode()
     assert "greater than or equal to 1" in page and "less than or equal to 99" in page
     assert "nobody is not one of the available choices" in page and 'value="peak"' in page
+
+
+def test_a_restored_panel_gives_nobody_what_was_only_being_tried(
+    web: Cluster, both: dict[str, TalkingDirector]
+) -> None:
+    rollout = change(web, 7, changes.How(first="director1")).rollouts.get()
+    finish(both, "director1")
+    (job,) = directors.raise_epochs(by=ANN)
+    rollout.refresh_from_db()
+    assert rollout.status == "went-back" and "restored from a backup" in rollout.cause
+    assert newest(web) == (3, 1) and job.revision and job.revision.number == 3
+    assert {run.director_name for run in job.runs.all()} == {"director1", "director2"}
+    entries = list(AuditEntry.objects.values_list("action", flat=True)[:2])
+    assert entries == ["cluster.raise-epoch", "rollout.go-back"]
