@@ -77,9 +77,12 @@ class Operator:
         self.click("Add service")
         expect(self.page.get_by_text("is in the draft.")).to_be_visible()
 
-    def open_service(self, endpoint: str, protocol: str = "TCP") -> None:
+    def open_service(self, endpoint: str, protocol: str = "TCP", *, cluster: str = "") -> None:
+        """Of this cluster, where several have it."""
         self.open("/services/")
         row = self.page.get_by_role("row").filter(has_text=protocol)
+        if cluster:
+            row = row.filter(has=self.page.get_by_role("link", name=cluster, exact=True))
         row.get_by_role("link", name=endpoint, exact=True).click()
 
     def set_scheduler(self, endpoint: str, scheduler: str) -> None:

@@ -48,6 +48,8 @@ def _wait_until(is_true: Callable[[], bool], *, timeout_s: float) -> None:
 
 def _try_out(day: Operator, *, first: str = "") -> None:
     day.review("trial")
+    day.page.get_by_label("Reason", exact=True).fill("a trial")
+    day.page.get_by_text("To be confirmed, on one director first, or later").click()
     day.page.get_by_label("To be confirmed within, minutes").fill("1")
     if first:
         day.page.get_by_label("One director first").select_option(first)
@@ -59,7 +61,7 @@ def test_with_panel_and_redis_gone_the_directors_go_back_and_traffic_with_them(
     day: Operator, lab: Lab, stack: Stack
 ) -> None:
     wanted = saved(lab, "director1")
-    day.open_service(SERVICE)
+    day.open_service(SERVICE, cluster="trial")
     day.remove_backend("192.168.50.12:80")
     _try_out(day)
     day.expect_run("director2", "verified")
