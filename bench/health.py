@@ -38,8 +38,8 @@ PORT = 8080
 INTERVAL_S, TIMEOUT_S, RETRY_S, FALL = 2.0, 1.0, 1.0, 3
 SETTLES_S = 6.0
 MEASURED_S = 10.0
-DEATHS = 120
-DEATH_EVERY_S = 0.1
+DEATHS = 250
+DEATH_EVERY_S = 0.05
 # A death is seen after an interval and two pauses at the latest, where a checker keeps up.
 PATIENCE_S = 15.0
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
