@@ -34,6 +34,7 @@ from cluster.permissions import (
     BUILT_IN,
     READING,
     AnyUser,
+    Grant,
     Need,
     givers,
     grants_of,
@@ -45,6 +46,10 @@ from cluster.permissions import (
 __all__ = ["Need", "may"]
 
 AnyRow = TypeVar("AnyRow", bound=Model)
+# What has a `cluster`, which says who may do what with it.
+OfCluster = TypeVar(
+    "OfCluster", VirtualService, WeightProfile, Job, Drain, ChangeRequest, Rollout, PlannedApply, Drift
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +74,12 @@ def answer(user: AnyUser, needs: Need, cluster: Cluster | None = None) -> Answer
 
 def role_of(user: AnyUser, cluster: Cluster | None = None) -> str:
     """The names of the roles that the user has everywhere, or in this cluster; empty for none."""
-    place = cluster.pk if cluster else None
-    return ", ".join(sorted({one.role for one in grants_of(user).given if one.cluster_id in (None, place)}))
+    return ", ".join(sorted({one.role for one in _given(user, cluster)}))
 
 
 def only_reads(user: AnyUser) -> bool:
     """Whether the user has a role, and none that changes anything anywhere."""
-    given = grants_of(user).given
-    return bool(given) and all(one.permissions <= READING for one in given)
+    return bool(grants_of(user).given) and not writes(user)
 
 
 def writes(user: AnyUser) -> bool:
@@ -120,11 +123,13 @@ def require(request: OperatorRequest, needs: Need, cluster: Cluster | None = Non
 
 def _role_with(user: AnyUser, needs: Need, cluster: Cluster | None) -> str:
     """The user's roles that hold this permission there; empty for none."""
-    places = {None, cluster.pk if cluster else None}
-    given = grants_of(user).given
-    return ", ".join(
-        sorted({one.role for one in given if one.cluster_id in places and needs in one.permissions})
-    )
+    return ", ".join(sorted({one.role for one in _given(user, cluster) if needs in one.permissions}))
+
+
+def _given(user: AnyUser, cluster: Cluster | None) -> list[Grant]:
+    """What the user was given everywhere, or in this cluster."""
+    places = (None, cluster.pk if cluster else None)
+    return [one for one in grants_of(user).given if one.cluster_id in places]
 
 
 def _who_gives(needs: Need) -> str:
@@ -139,10 +144,7 @@ def get_cluster(request: OperatorRequest, pk: int, *, needs: Need) -> Cluster:
 
 
 def get_service(request: OperatorRequest, pk: int, *, needs: Need) -> VirtualService:
-    clusters = visible_clusters(request.user)
-    service = _found(VirtualService.objects.filter(pk=pk, cluster__in=clusters).select_related("cluster"))
-    require(request, needs, service.cluster, what=f"{request.method} {request.path}")
-    return service
+    return _of_cluster(request, VirtualService.objects.select_related("cluster"), pk, needs)
 
 
 def get_backend(request: OperatorRequest, pk: int, *, needs: Need) -> Backend:
@@ -154,10 +156,7 @@ def get_backend(request: OperatorRequest, pk: int, *, needs: Need) -> Backend:
 
 
 def get_profile(request: OperatorRequest, pk: int, *, needs: Need) -> WeightProfile:
-    clusters = visible_clusters(request.user)
-    profile = _found(WeightProfile.objects.filter(pk=pk, cluster__in=clusters).select_related("cluster"))
-    require(request, needs, profile.cluster, what=f"{request.method} {request.path}")
-    return profile
+    return _of_cluster(request, WeightProfile.objects.select_related("cluster"), pk, needs)
 
 
 def get_director(request: OperatorRequest, pk: int, *, needs: Need) -> Director:
@@ -171,50 +170,40 @@ def get_director(request: OperatorRequest, pk: int, *, needs: Need) -> Director:
 
 
 def get_job(request: OperatorRequest, pk: int, *, needs: Need) -> Job:
-    found = Job.objects.filter(pk=pk, cluster__in=visible_clusters(request.user))
-    job = _found(found.select_related("cluster", "revision__cluster"))
-    require(request, needs, job.cluster, what=f"{request.method} {request.path}")
-    return job
+    return _of_cluster(request, Job.objects.select_related("cluster", "revision__cluster"), pk, needs)
 
 
 def get_drain(request: OperatorRequest, pk: int, *, needs: Need) -> Drain:
-    found = Drain.objects.filter(pk=pk, cluster__in=visible_clusters(request.user))
-    drain = _found(found.select_related("cluster"))
-    require(request, needs, drain.cluster, what=f"{request.method} {request.path}")
-    return drain
+    return _of_cluster(request, Drain.objects.select_related("cluster"), pk, needs)
 
 
 def get_change(request: OperatorRequest, pk: int, *, needs: Need) -> ChangeRequest:
-    found = ChangeRequest.objects.filter(pk=pk, cluster__in=visible_clusters(request.user))
-    change = _found(found.select_related("cluster", "revision"))
-    require(request, needs, change.cluster, what=f"{request.method} {request.path}")
-    return change
+    return _of_cluster(request, ChangeRequest.objects.select_related("cluster", "revision"), pk, needs)
 
 
 def get_rollout(request: OperatorRequest, pk: int, *, needs: Need) -> Rollout:
-    found = Rollout.objects.filter(pk=pk, cluster__in=visible_clusters(request.user))
-    rollout = _found(found.select_related("cluster", "revision", "back", "job"))
-    require(request, needs, rollout.cluster, what=f"{request.method} {request.path}")
-    return rollout
+    rows = Rollout.objects.select_related("cluster", "revision", "back", "job")
+    return _of_cluster(request, rows, pk, needs)
 
 
 def get_planned(request: OperatorRequest, pk: int, *, needs: Need) -> PlannedApply:
-    found = PlannedApply.objects.filter(pk=pk, cluster__in=visible_clusters(request.user))
-    planned = _found(found.select_related("cluster"))
-    require(request, needs, planned.cluster, what=f"{request.method} {request.path}")
-    return planned
+    return _of_cluster(request, PlannedApply.objects.select_related("cluster"), pk, needs)
 
 
 def get_drift(request: OperatorRequest, pk: int, *, needs: Need) -> Drift:
-    found = Drift.objects.filter(pk=pk, cluster__in=visible_clusters(request.user))
-    drift = _found(found.select_related("cluster", "director"))
-    require(request, needs, drift.cluster, what=f"{request.method} {request.path}")
-    return drift
+    return _of_cluster(request, Drift.objects.select_related("cluster", "director"), pk, needs)
 
 
 def get_revision(request: OperatorRequest, cluster_pk: int, number: int) -> Revision:
     cluster = get_cluster(request, cluster_pk, needs="view")
     return _found(Revision.objects.filter(cluster=cluster, number=number).select_related("cluster"))
+
+
+def _of_cluster(request: OperatorRequest, rows: QuerySet[OfCluster], pk: int, needs: Need) -> OfCluster:
+    """The row with this pk, where its cluster is visible and may be used so."""
+    found = _found(rows.filter(pk=pk, cluster__in=visible_clusters(request.user)))
+    require(request, needs, found.cluster, what=f"{request.method} {request.path}")
+    return found
 
 
 def _found(matches: QuerySet[AnyRow]) -> AnyRow:
