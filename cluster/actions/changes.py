@@ -23,7 +23,6 @@ from cluster.permissions import Need, right_of
 
 # What a revision says that has no traffic document of its own.
 _NO_TRAFFIC = traffic_document.to_document(Traffic())
-_OVER = (Rollout.Status.SETTLED, Rollout.Status.WENT_BACK)
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def put_out(
 
 def refuse_while_open(cluster: Cluster) -> None:
     """Rejected while a revision of the cluster waits for its confirmation, or for its first director."""
-    rollout = cluster.rollouts.exclude(status__in=_OVER).select_related("revision").first()
+    rollout = cluster.rollouts.waiting().select_related("revision").first()
     if rollout is not None:
         text = f"Revision {rollout.revision.number} is not settled yet. Confirm it or go back from it first."
         raise Rejected(Problem("", text))
@@ -200,7 +199,7 @@ def carry_out(
         directors = [newcomer] if newcomer else []
     if not directors:
         return None
-    rollout = cluster.rollouts.exclude(status__in=_OVER).first()
+    rollout = cluster.rollouts.waiting().first()
     if rollout is not None and (rollout.first or rollout.status != Rollout.Status.OPEN or rollout.is_late):
         text = f"Revision {newest.number} is being tried. Confirm it or go back from it first."
         raise Rejected(Problem("", text))

@@ -17,13 +17,12 @@ from cluster.models import Cluster, Job, PlannedApply, Revision, Rollout, Run
 
 # Directors go back by their own clocks and say so; where none does, the panel stops waiting.
 REPORTS_COME_WITHIN = timedelta(seconds=30)
-_WAITING = (Rollout.Status.OPEN, Rollout.Status.GOING_BACK)
 _FAILED = frozenset({"partial", "refused", "failed", "reverted", "superseded", "cancelled"})
 
 
 def waiting(cluster: Cluster) -> Rollout | None:
     """The revision of the cluster that is not settled yet."""
-    rows = cluster.rollouts.filter(status__in=_WAITING)
+    rows = cluster.rollouts.waiting()
     return rows.select_related("cluster", "revision", "back", "job").first()
 
 
@@ -103,7 +102,7 @@ def settle() -> None:
     over and nobody says so. Each in a transaction of its own; one that somebody else was faster with is
     theirs."""
     now = timezone.now()
-    waiting = Rollout.objects.filter(status__in=_WAITING)
+    waiting = Rollout.objects.waiting()
     for rollout in waiting.select_related("cluster", "revision", "job"):
         try:
             _settle_one(rollout, now - REPORTS_COME_WITHIN)
@@ -151,7 +150,7 @@ def _draw_after(cluster: Cluster, name: str) -> None:
     cluster = lock_cluster(cluster)
     newest = cluster.revisions.first()
     went = Run.objects.filter(job__revision=newest, status=Run.Status.REVERTED)
-    if newest is None or not went.exists() or cluster.rollouts.filter(status__in=_WAITING).exists():
+    if newest is None or not went.exists() or cluster.rollouts.waiting().exists():
         # Two that were left behind are drawn at once.
         return
     reason = f"revision {newest.number} is confirmed, and {name} went back from it"

@@ -95,7 +95,7 @@ def go_out(row: PlannedApply, *, refusal: str) -> None:
             cluster = lock_cluster(row.cluster)
             if cause := refusal or _obstacle(cluster, row):
                 raise Rejected(Problem("", cause))
-            if cluster.rollouts.filter(status__in=["open", "going-back"]).exists():
+            if cluster.rollouts.waiting().exists():
                 return
             _apply(cluster, row)
     except Rejected as rejected:

@@ -19,6 +19,10 @@ class Rollouts(models.QuerySet["Rollout"]):
         """Those that wait: for a confirmation, or for the first director. One a cluster at most."""
         return self.filter(status=Rollout.Status.OPEN)
 
+    def waiting(self) -> Self:
+        """Those that are not settled yet: open, or going back."""
+        return self.filter(status__in=Rollout.WAITING)
+
 
 class Rollout(models.Model):
     """A revision that waits to be confirmed until `ends_at`, or is on one director first, or both.
@@ -32,6 +36,8 @@ class Rollout(models.Model):
         SETTLED = "settled"
         GOING_BACK = "going-back"
         WENT_BACK = "went-back"
+
+    WAITING = (Status.OPEN, Status.GOING_BACK)
 
     cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="rollouts")
     revision = models.ForeignKey(Revision, models.CASCADE, related_name="rollouts")
@@ -81,7 +87,7 @@ class Rollout(models.Model):
     @property
     def is_waiting(self) -> bool:
         """Whether it is not settled yet."""
-        return self.status in (Rollout.Status.OPEN, Rollout.Status.GOING_BACK)
+        return self.status in Rollout.WAITING
 
     @property
     def is_late(self) -> bool:
