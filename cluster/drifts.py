@@ -69,9 +69,7 @@ def note(director: Director, report: Report) -> None:
         entries.append(("drift.gone", name, {"before": row.actual, "after": row.wanted}))
     for action, name, said in entries:
         target = f"{name} on {director}"
-        audit.record(
-            action, target, by=audit.Actor(f"director {director.name}"), cluster=cluster, **_sides(said)
-        )
+        audit.record(action, target, by=audit.director_actor(director.name), cluster=cluster, **_sides(said))
 
 
 def shown(cluster: Cluster) -> list[Shown]:

@@ -157,7 +157,7 @@ def _note_outcome(director: Director, run: Run, said: Finished) -> None:
     audit.record(
         f"run.{said.outcome}",
         f"{run.job.title} on {director.name}",
-        by=audit.Actor(f"director {director.name}"),
+        by=audit.director_actor(director.name),
         about=run.job,
         cluster=run.job.cluster,
         after={"steps": [step.command for step in said.steps]},
@@ -178,7 +178,7 @@ def _note_changes(director: Director, report: Report) -> None:
         audit.record(
             f"traffic.{change.standing.replace(' ', '-') or 'usual'}",
             change.target,
-            by=audit.Actor(f"director {director.name}"),
+            by=audit.director_actor(director.name),
             about=about.get(change.target),
             cluster=director.cluster,
             before={"standing": change.before},

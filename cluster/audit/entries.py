@@ -41,6 +41,11 @@ class Actor:
 PANEL = Actor("panel")
 
 
+def director_actor(name: str) -> Actor:
+    """The director of this name, for what it did by itself."""
+    return Actor(f"director {name}")
+
+
 def is_reserved(name: str) -> bool:
     """Whether the log uses this name, in whatever case, for a part of the system."""
     plain = " ".join(name.lower().split())
