@@ -80,6 +80,11 @@ class Drift:
         ]
         return {"objects": objects, "healed": healed[:MOST_TOLD], "more": max(0, len(wrong) - MOST_TOLD)}
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is wrong, and no truce is left to end."""
+        return not self._wrong and not self._fought
+
     def to_heal(self, number: tuple[int, int], *, at: float) -> list[Thing]:
         """What is to be put right now, of a few at a time. A new order ends each truce."""
         if number != self._number:

@@ -75,8 +75,8 @@ class Reconciler:
         is_due = self._pending or not self._aim.is_settled(record.ordered)
         if is_due and self._aim.effective is not None:
             self._act(record)
-        if record.enforce:
-            heal_what_drifted(self._director)
+        if record.enforce and not director.drift.is_settled:
+            heal_what_drifted(director)
         self._aim.keep()
 
     def _loop(self) -> None:
