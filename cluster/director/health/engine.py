@@ -87,18 +87,16 @@ class Engine:
         else:
             self._waiting.append(begin)
 
-    def begun(self) -> None:
+    def begun(self, *, is_late: bool) -> None:
+        """Who waited for a free socket began late as well."""
         self._under_way += 1
+        self._checks += 1
+        self._late += is_late
 
     def ended(self) -> None:
         self._under_way -= 1
         while self._waiting and self._under_way < self._most_checks:
             self._waiting.popleft()()
-
-    def count(self, *, is_late: bool) -> None:
-        """Who waited for a free socket began late as well."""
-        self._checks += 1
-        self._late += is_late
 
     async def try_now(self, backends: Sequence[Watched]) -> list[Tried]:
         return list(await asyncio.gather(*(self._try(one) for one in backends)))
@@ -189,8 +187,7 @@ class _Course:
         check, agenda = self.one.check, self._engine.agenda
         if self._is_over or check is None:
             return
-        self._engine.count(is_late=agenda.now() - self._due > LATE_SHARE * check.interval_s)
-        self._engine.begun()
+        self._engine.begun(is_late=agenda.now() - self._due > LATE_SHARE * check.interval_s)
         self._deadline = agenda.now() + check.timeout_s
         self._guard()
         if check.kind not in CONNECTING:
