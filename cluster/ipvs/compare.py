@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
+from cluster.ipvs.drift import Value, differences
 from cluster.ipvs.state import (
     Backend,
     BackendKey,
@@ -59,12 +61,17 @@ class Difference:
 def compare(before: Said, after: Said) -> list[Difference]:
     """Each object that `after` says otherwise than `before`, sorted by service."""
     (old, old_policies, old_switches), (new, new_policies, new_switches) = before, after
-    found: list[Difference] = []
-    for key in sorted({*old.keys, *new.keys, *old_policies, *new_policies}):
-        found += _services(key, old.by_key.get(key), new.by_key.get(key))
+    by_service: defaultdict[ServiceKey, list[Difference]] = defaultdict(list)
+    for (key, backend), one in differences(old, new).items():
+        # A service of which there is only one comes without its backends there.
+        sides = (one.wanted, one.actual) if backend else (old.by_key.get(key), new.by_key.get(key))
+        noun = "backend" if backend else "service"
+        by_service[key].append(Difference(_kind(*sides), noun, key, backend, tuple(_sides(*sides))))
+    for key in {*old_policies, *new_policies}:
         was, now = old_policies.get(key), new_policies.get(key)
         if rows := policy_changes(was or Policy(), now or Policy()):
-            found.append(Difference(_kind(was, now), "policy", key, None, tuple(rows)))
+            by_service[key].append(Difference(_kind(was, now), "policy", key, None, tuple(rows)))
+    found = [one for key in sorted(by_service) for one in by_service[key]]
     if old_switches != new_switches:
         found.append(Difference("change", "switches", None, None, _switches(old_switches, new_switches)))
     return found
@@ -89,31 +96,16 @@ def without(difference: Difference, *, before: Said, after: Said) -> Said:
     return Said(_with_service(new, key, then), _with(policies, key, old_policies.get(key)), switches)
 
 
-def _services(key: ServiceKey, old: Service | None, new: Service | None) -> Iterable[Difference]:
-    if old is None or new is None:
-        one, kind = (new, "add") if old is None else (old, "remove")
-        assert one is not None
-        rows = [
-            *_rows(one.header, None),
-            ("backends", ", ".join(f"{b.key} {_backend_words(b)}" for b in one.backends), ""),
-        ]
-        if kind == "add":
-            rows = [(name, "", said) for name, said, _ in rows]
-        yield Difference(kind, "service", key, None, tuple(row for row in rows if row[1] or row[2]))
-        return
-    if old.header != new.header:
-        yield Difference("change", "service", key, None, tuple(_rows(old.header, new.header)))
-    was, now = ({one.key: one for one in service.backends} for service in (old, new))
-    for place in sorted({*was, *now}):
-        before, after = was.get(place), now.get(place)
-        if before == after:
-            continue
-        if before and after:
-            rows = _rows(before, after)
-        else:
-            said = [_backend_words(there) if there else "" for there in (before, after)]
-            rows = [("settings", said[0], said[1])]
-        yield Difference(_kind(before, after), "backend", key, place, tuple(rows))
+def _sides(was: Value, now: Value) -> Iterable[Row]:
+    """What the two say differently; of one that comes or goes, what it sets."""
+    if was and now:
+        return _rows(was, now)
+    if was is None:
+        return [(name, "", said) for name, said, _ in _sides(now, None)]
+    if isinstance(was, Backend):
+        return [("settings", _backend_words(was), "")]
+    backends = ", ".join(f"{one.key} {_backend_words(one)}" for one in was.backends)
+    return [row for row in (*_rows(was, None), ("backends", backends, "")) if row[1]]
 
 
 def _switches(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Row, ...]:
@@ -128,9 +120,8 @@ def _kind(before: object, after: object) -> str:
     return "add" if before is None else "remove" if after is None else "change"
 
 
-def _rows(one: Service | Backend | None, other: Service | Backend | None) -> list[Row]:
+def _rows(one: Service | Backend, other: Value) -> list[Row]:
     """Every field but the key that the two say differently; of one alone, what it sets."""
-    assert one is not None
     found = []
     for field in fields(one):
         if field.name in ("key", "address", "port", "backends"):
