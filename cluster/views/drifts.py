@@ -19,17 +19,17 @@ MOST_PAST = 50
 @require_GET
 def drift_list(request: OperatorRequest, pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, pk, needs="view")
-    return render(request, "cluster/drift_list.html", _context(request, cluster))
+    return render(request, "cluster/drift_list.html", _context(cluster))
 
 
 @poll
 @require_GET
 def drift_table(request: OperatorRequest, pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, pk, needs="view")
-    return render(request, "cluster/_drift_table.html", _context(request, cluster))
+    return render(request, "cluster/_drift_table.html", _context(cluster))
 
 
-def _context(request: OperatorRequest, cluster: Cluster) -> dict[str, Any]:
+def _context(cluster: Cluster) -> dict[str, Any]:
     past = cluster.drifts.exclude(gone_at=None).order_by("-gone_at").select_related("director")
     return {
         "cluster": cluster,
