@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
 import struct
 from collections.abc import Iterable
 
@@ -69,7 +68,7 @@ def short(length: int) -> bytes:
 
 
 HALF = {
-    "the datagram did not fit": [(LIST, socket.MSG_TRUNC), done(N)],
+    "the datagram did not fit": [LIST * 1000, done(N)],
     "the socket ran over": [OSError(errno.ENOBUFS, "no buffer"), LIST, done(N)],
     "the table changed, said in the first entry": [patched(LIST, 6, struct.pack("=H", 0x12)), done(N)],
     "the table changed, said in the last entry": [
@@ -296,7 +295,7 @@ def test_refusals_find_their_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         ([entry_message(GOOD[0], 5), error(5, 0)], HalfRead),
         ([message(b"", 5, kind=messages.ERROR)], HalfRead),
         ([OSError(errno.ENOBUFS, "no buffer"), error(5, 0)], HalfRead),
-        ([(error(5, 0), socket.MSG_TRUNC)], HalfRead),
+        ([error(5, 0).ljust(1 << 17, b"\0")], HalfRead),
         ([error(5, errno.EPERM)], NotPermitted),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,

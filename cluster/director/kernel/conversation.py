@@ -48,7 +48,6 @@ class Conversation:
         self._deadline_s = deadline_s
         self._sequence = 0
         self._largest_batch = _BATCH_MESSAGES
-        self._buffer = bytearray(_LARGEST_DATAGRAM)
         # The number that IPVS has in this kernel's generic netlink.
         self.family = 0
 
@@ -217,19 +216,19 @@ class Conversation:
     def _receive_datagram(self) -> bytes:
         """One datagram, which must be whole."""
         try:
-            # With MSG_TRUNC the size is that of the datagram, whatever of it the buffer could hold.
-            size = self._socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
+            # One more than the largest, which tells a datagram that was cut from one that just fits.
+            data = self._socket.recv(_LARGEST_DATAGRAM + 1)
         except BlockingIOError:
             raise self._silence() from None
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 raise HalfRead("The kernel had more to say than the socket could hold.") from None
             raise KernelError(f"The kernel's answer could not be received: {error.strerror}.") from error
-        if size > len(self._buffer):
+        if len(data) > _LARGEST_DATAGRAM:
             raise HalfRead("The kernel's answer was cut.")
-        if size < _HEADER.size:
+        if len(data) < _HEADER.size:
             raise HalfRead("The kernel's answer is empty.")
-        return bytes(memoryview(self._buffer)[:size])
+        return data
 
     def _silence(self) -> KernelError:
         return NoAnswer(f"The kernel did not answer within {self._deadline_s:g} s.")

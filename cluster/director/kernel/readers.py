@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat, starmap
 from operator import attrgetter
 from socket import AF_INET, inet_ntoa
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from cluster.director.kernel import HalfRead, codec
 from cluster.director.kernel.counted import Block, Columns
@@ -48,8 +48,12 @@ _SETTINGS: Final = (
     (codec.D_TUNNEL_PORT, "2s"),
     (codec.D_TUNNEL_FLAGS, "H"),
 )
+# Those that differ within most services.
+_OFTEN_OWN: Final = frozenset((codec.D_PORT, codec.D_WEIGHT))
 _MANDATORY: Final = frozenset(kind for kind, _ in _SETTINGS[:5])
 _COUNTED: Final = (codec.D_ACTIVE, codec.D_INACTIVE, codec.D_PERSISTENT)
+
+_Said = tuple[int | None, bytes]
 
 
 class _BackendShape:
@@ -72,14 +76,20 @@ class _BackendShape:
         self.addresses = rows(layout.length, [("4s", address)])
         self.whole_addresses = rows(layout.length, [("16s", address)])
         self.settings = rows(layout.length, [(format, at) for at, _, format in settings])
+        # Most services have one way to their backends, and one prefix. What is left differs.
+        layout.watch([(address + 4, 8), *((at, 4) for at, kind, _ in settings if kind not in _OFTEN_OWN)])
+        self._own_words = [address // 4, address // 4 + 3]
+        self._own_words += [at // 4 for at, kind, _ in settings if kind in _OFTEN_OWN]
         self._settings_words = [*range(address // 4, address // 4 + 4), *(at // 4 for at, _, _ in settings)]
         self._counted_words: list[int | None] = [place(places, (kind,), 4) // 4 for kind in _COUNTED]
         for low, high in totals(places, codec.D_STATS64, codec.D_STATS):
             self._counted_words += [low, high]
 
-    def settings_of(self, words: array[int]) -> bytes:
-        """All that a message says of the backend's settings, column by column: equal where they are."""
-        return b"".join([words[at :: self._words] for at in self._settings_words])
+    def settings_of(self, words: array[int], alike: int | None) -> _Said:
+        """All that some messages say of their backends' settings: what is alike in all, and the rest column
+        by column. Equal where the settings are."""
+        own = self._settings_words if alike is None else self._own_words
+        return alike, b"".join([words[at :: self._words] for at in own])
 
     def counted_of(self, words: array[int], count: int) -> Columns:
         nothing = bytes(4 * count)
@@ -87,6 +97,15 @@ class _BackendShape:
             count,
             b"".join([nothing if at is None else words[at :: self._words] for at in self._counted_words]),
         )
+
+
+class _AsRead(NamedTuple):
+    """What the kernel said of a service when it was read last, and what was made of it."""
+
+    header: Service
+    said: tuple[_Said, ...]
+    service: Service
+    backends: list[Sequence[Backend]]
 
 
 @dataclass(slots=True)
@@ -98,10 +117,7 @@ class Remembered:
     service_shapes: Shapes[_ServiceShape] = field(default_factory=dict)
     settings: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
     headers: dict[bytes, Service] = field(default_factory=dict)
-    # The services as they were read last, under what the kernel said of their backends.
-    services: dict[ServiceKey, tuple[tuple[bytes, ...], Service, list[Sequence[Backend]]]] = field(
-        default_factory=dict
-    )
+    services: dict[ServiceKey, _AsRead] = field(default_factory=dict)
 
     def forget_all_but(self, keys: Collection[ServiceKey]) -> None:
         """Forget services that are in the kernel no more."""
@@ -121,19 +137,19 @@ class BackendReader:
         self._is_counting = is_counting
         self._unknown: bytes | None = None
         # In the order of arrival: a whole datagram, or backends that were read one by one.
-        self._whole: list[tuple[_BackendShape, bytes, bytes, Columns]] = []
+        self._whole: list[tuple[_BackendShape, bytes, _Said, Columns]] = []
         self._single: list[tuple[Backend, BackendCounters]] = []
 
     def take(self, data: bytes, sequence: int) -> int:
         """How many bytes of the datagram's begin were understood; the other entries come to `add`."""
-        shape, count = fitting(self._remembered.backend_shapes, data, sequence)
+        shape, count, alike = fitting(self._remembered.backend_shapes, data, sequence)
         if not shape:
             self._unknown = data
             return 0
         data = data[: count * shape.layout.length]
         words = array("I", data)  # twice as fast to take columns from as a memoryview
         counted = shape.counted_of(words, count) if self._is_counting else _UNCOUNTED
-        self._whole.append((shape, data, shape.settings_of(words), counted))
+        self._whole.append((shape, data, shape.settings_of(words, alike), counted))
         return len(data)
 
     def add(self, entry: bytes) -> None:
@@ -147,15 +163,16 @@ class BackendReader:
         """The service with its backends, once the dump has ended."""
         known = self._remembered.services.get(self._header.key)
         said = tuple(settings for _, _, settings, _ in self._whole)
-        if known and not self._single and known[0] == said and known[1].header == self._header:
-            service, lists = known[1], known[2]
+        if known and not self._single and known[:2] == (self._header, said):
+            service, lists = known.service, known.backends
         else:
             lists = [self._built(shape, data) for shape, data, _, _ in self._whole]
             found = [*lists, [backend for backend, _ in self._single]]
             _check_once(found)
             service = self._header.with_backends(chain.from_iterable(found))
             if not self._single:
-                self._remembered.services[self._header.key] = said, service, lists
+                as_read = _AsRead(self._header, said, service, lists)
+                self._remembered.services[self._header.key] = as_read
         if not self._is_counting:
             return service, []
         blocks = [
@@ -223,7 +240,7 @@ class ServiceReader:
 
     def _take_alike(self, data: bytes, sequence: int) -> int:
         """How many bytes the messages of one known layout have that the data begins with."""
-        shape, count = fitting(self._remembered.service_shapes, data, sequence)
+        shape, count, _ = fitting(self._remembered.service_shapes, data, sequence)
         if not shape:
             return 0
         data = data[: count * shape.layout.length]

@@ -35,12 +35,14 @@ Shape = TypeVar("Shape", bound=HasLayout)
 Shapes = dict[int, tuple[Shape, ...]]
 
 
-def fitting(shapes: Shapes[Shape], data: bytes, sequence: int) -> tuple[Shape | None, int]:
-    """The known shape of the messages that `data` begins with, and how many of them there are."""
+def fitting(shapes: Shapes[Shape], data: bytes, sequence: int) -> tuple[Shape | None, int, int | None]:
+    """The known shape of the messages that `data` begins with, how many of them there are, and what all
+    of them say alike of the values that the layout watches."""
     for shape in shapes.get(LENGTH.unpack_from(data)[0], ()):
-        if count := shape.layout.count(data, sequence):
-            return shape, count
-    return None, 0
+        count, alike = shape.layout.count(data, sequence)
+        if count:
+            return shape, count, alike
+    return None, 0, None
 
 
 def learn(shapes: Shapes[Shape], kind: type[Shape], data: bytes) -> None:
