@@ -149,28 +149,28 @@ class Conversation:
         while some := list(islice(messages, self._largest_batch)):
             places: Sequence[int] = range(told, told + len(some))
             told += len(some)
-            if None in some:
+            if not all(some):
                 for place, message in zip(places, some, strict=True):
-                    codes[place] = errno.EINVAL if message is None else 0
+                    codes[place] = 0 if message else errno.EINVAL
                 places = [place for place in places if not codes[place]]
-            self._tell_some([message for message in some if message is not None], places, codes)
+                some = [message for message in some if message]
+            if some:
+                self._tell_some(some, places, codes)
         return codes
 
     def _tell_some(self, batch: list[bytes], places: Sequence[int], codes: list[int]) -> None:
-        """In one batch if they are not too large for it."""
-        if len(batch) > 1 and sum(map(len, batch)) > _BATCH_BYTES:
+        """`places` are those of the messages' steps; the messages' numbers follow each other. In one batch
+        if they are not too large for it."""
+        length, kind, flags, last, port = _HEADER.unpack_from(batch[-1])
+        batch[-1] = _HEADER.pack(length, kind, flags | _ACK, last, port) + batch[-1][_HEADER.size :]
+        data = b"".join(batch)
+        if len(data) > _BATCH_BYTES and len(batch) > 1:
             half = len(batch) // 2
             self._tell_some(batch[:half], places[:half], codes)
             self._tell_some(batch[half:], places[half:], codes)
-        elif batch:
-            self._tell_batch(batch, places, codes)
-
-    def _tell_batch(self, batch: list[bytes], places: Sequence[int], codes: list[int]) -> None:
-        """`places` are those of the messages' steps; the messages' numbers follow each other."""
-        length, kind, flags, last, port = _HEADER.unpack_from(batch[-1])
-        batch[-1] = _HEADER.pack(length, kind, flags | _ACK, last, port) + batch[-1][_HEADER.size :]
+            return
         self._sequence = last
-        self._send(b"".join(batch))
+        self._send(data)
         first = last - len(batch) + 1
         while True:
             for answer, _, body, sequence in _messages(self._receive_datagram()):

@@ -40,9 +40,9 @@ class Encoder:
         # By the backend's settings, apart for IPv4 and IPv6.
         self._forms: tuple[dict[object, _Form], dict[object, _Form]] = {}, {}
 
-    def messages(self, steps: Iterable[Step], number: int) -> Iterator[bytes | None]:
-        """The message of each step, numbered from `number`. None, and no number, for a step with a value
-        that no field can hold."""
+    def messages(self, steps: Iterable[Step], number: int) -> Iterator[bytes]:
+        """The message of each step, numbered from `number`. Empty, and without a number, for a step with a
+        value that no field can hold."""
         kind = _KIND.pack(self._family, self._flags)
         service: Service | None = None
         operation: Operation | None = None
@@ -68,7 +68,7 @@ class Encoder:
                     pack, length, before, after = form
                     message = pack(length, kind, number, middle, before, inet_pton(family, address), after)
             except (struct.error, ValueError, OSError):
-                yield None
+                yield b""
                 continue
             yield message
             number += 1
