@@ -93,6 +93,7 @@ def _filled(kind: str, count: int) -> Iterator[Place]:
             "LVSADMIN_REDIS_URL": f"unix://{folder}/nobody-listens",
             "LVSADMIN_BIND": f"127.0.0.1:{PORT}",
             "LVSADMIN_WORKERS": "1",
+            "LVSADMIN_SECOND_FACTOR_REQUIRED": "0",
             "DJANGO_SETTINGS_MODULE": "bench.admin_settings",
         }
         _say(f"{name}: making the entries")

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, Group, User
-from django.db.models import Q, QuerySet
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+from django.db.models import Q
 
 from cluster.models import Cluster, CustomRole, Job, Role, RoleBinding
 
@@ -90,17 +90,14 @@ def limit(user: Any, grants: Grants) -> None:
 
 def fresh_grants(user_id: int | None) -> Grants:
     """As the database says it now, with the roles of the user's groups; nothing for a closed account."""
-    user = User.objects.filter(pk=user_id or 0, is_active=True)
-    return grants_from(RoleBinding.objects.filter(_bound_to(user)))
+    pk = user_id or 0
+    bound = Q(user=pk, user__is_active=True) | Q(group__user=pk, group__user__is_active=True)
+    return grants_from(RoleBinding.objects.filter(bound))
 
 
 def grants_of_user(user: User) -> Grants:
     """As `fresh_grants`, and for a closed account what it would have if it were reopened."""
-    return grants_from(RoleBinding.objects.filter(_bound_to(User.objects.filter(pk=user.pk))))
-
-
-def _bound_to(users: QuerySet[User]) -> Q:
-    return Q(user__in=users) | Q(group__in=Group.objects.filter(user__in=users))
+    return grants_from(RoleBinding.objects.filter(Q(user=user) | Q(group__user=user)))
 
 
 def grants_from(bindings: Any) -> Grants:

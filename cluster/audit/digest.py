@@ -12,7 +12,7 @@ from django.utils import timezone
 from cluster.audit import checkpoints
 from cluster.audit.entries import PANEL, record
 from cluster.audit.search import find, parse
-from cluster.models import AuditEntry
+from cluster.models import AuditEntry, AuditHead
 
 MOST_LINES = 50
 ACTION = "audit.digest"
@@ -32,10 +32,11 @@ def send_digest(*, now: datetime | None = None) -> bool:
 
 def digest(day: str) -> tuple[str, str]:
     """Subject and plain text for a day in UTC, such as 2026-11-05."""
-    entries = find(AuditEntry.objects.all(), parse(f"created:{day}"), sees_all=True).entries
+    head = AuditHead.objects.get(pk=1)
+    entries = find(AuditEntry.objects.all(), parse(f"created:{day}"), head, sees_all=True).entries
     count, bad = entries.count(), entries.exclude(result="done")
     subject = f"LVS Admin {day}: {count} audit entries, {bad.count()} refused or failed"
-    standing = checkpoints.standing()
+    standing = checkpoints.standing(head)
     if standing.broken:
         chain = f"THE LOG IS NOT WHAT WAS WRITTEN, from entry {standing.broken} Run manage.py audit_verify."
     elif standing.at:

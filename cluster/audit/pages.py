@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db.models import QuerySet
 
@@ -12,8 +13,9 @@ from cluster.models import AuditEntry
 PER_PAGE = 50
 # How many entries one page walks over where no index finds what is asked for. About a quarter of a second.
 MOST_WALKED = 250_000
-# A list does not show these, and they are what is large.
-_NOT_LISTED = ("before", "after", "previous_hash", "hash")
+# What a list shows; the others are large.
+_LISTED = ("sequence", "at", "actor", "action", "target", "reason", "cluster", "result")
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Page:
     """Newest first. `older` and `newer` are where the next page begins, 0 for none. `walked_to` is how far
     back was looked, where that ended before the page was full; 0 otherwise."""
 
-    entries: list[AuditEntry] = field(default_factory=list)
+    entries: list[Row] = field(default_factory=list)
     older: int = 0
     newer: int = 0
     walked_to: int = 0
@@ -29,7 +31,7 @@ class Page:
 
 def page(found: Found, *, before: int = 0, after: int = 0) -> Page:
     """The entries before a sequence number (0: the newest), or those right after one."""
-    entries = found.entries.defer(*_NOT_LISTED)
+    entries = found.entries.values(*_LISTED)
     if after:
         upwards = _newer(entries, found, after)
         # Less than a page from the top is the top.
@@ -42,15 +44,15 @@ def page(found: Found, *, before: int = 0, after: int = 0) -> Page:
     listed = list(rows.order_by("-sequence")[: PER_PAGE + 1])
     is_full, listed = len(listed) > PER_PAGE, listed[:PER_PAGE]
     walked_to = end if not is_full and end > found.first else 0
-    newer = (listed[0].sequence if listed else begin - 1) if begin < found.end else 0
-    return Page(listed, listed[-1].sequence if is_full else walked_to, newer, walked_to)
+    newer = (listed[0]["sequence"] if listed else begin - 1) if begin < found.end else 0
+    return Page(listed, listed[-1]["sequence"] if is_full else walked_to, newer, walked_to)
 
 
-def _newer(entries: QuerySet[AuditEntry], found: Found, after: int) -> Page:
+def _newer(entries: QuerySet[AuditEntry, Row], found: Found, after: int) -> Page:
     end = found.end if found.is_indexed else min(after + MOST_WALKED, found.end)
     rows = entries.filter(sequence__gt=after)
     rows = rows.filter(sequence__lt=end) if end < found.end else rows
     listed = list(rows.order_by("sequence")[: PER_PAGE + 1])
     is_full, listed = len(listed) > PER_PAGE, listed[:PER_PAGE][::-1]
-    newer = listed[0].sequence if is_full else (end - 1 if end < found.end else 0)
-    return Page(listed, listed[-1].sequence if listed else after + 1, newer)
+    newer = listed[0]["sequence"] if is_full else (end - 1 if end < found.end else 0)
+    return Page(listed, listed[-1]["sequence"] if listed else after + 1, newer)

@@ -124,12 +124,11 @@ class Found:
     is_indexed: bool
 
 
-def find(entries: QuerySet[AuditEntry], search: Search, *, sees_all: bool) -> Found:
+def find(entries: QuerySet[AuditEntry], search: Search, head: AuditHead, *, sees_all: bool) -> Found:
     """Narrow what somebody may see, which is all of it or not, to what is asked for.
 
     Sequence numbers rise with the time, and paging goes by them: so the ends of a time are looked up first,
     and what lies outside is never walked over."""
-    head = AuditHead.objects.get(pk=1)
     first, end = head.sealed_sequence + 1, head.sequence + 1
     if search.since:
         first = max(first, _last_before(search.since - OUT_OF_TURN) + 1)

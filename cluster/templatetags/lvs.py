@@ -1,6 +1,5 @@
 """How numbers look in pages."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from django import template
@@ -26,13 +25,6 @@ def percent(share: float) -> str:
     return (
         f"{share:.1%}".replace(".0%", "%").replace("%", " %") if share < 0.1 else f"{share:.0%}"[:-1] + " %"
     )
-
-
-@register.filter
-def moment(at: datetime, between: str = " ") -> str:
-    """A time as UTC to the second, with a T between day and hour for programs. Django's `date` takes ten
-    times as long, which a list of fifty notices."""
-    return f"{at.astimezone(UTC):%Y-%m-%d{between}%H:%M:%S}"
 
 
 @register.filter

@@ -37,10 +37,10 @@ def audit_list(request: OperatorRequest) -> HttpResponse:
     if any(name in request.GET for name in FilterForm.base_fields):
         written = FilterForm(request.GET).written(search)
         return redirect(_url(q=request.GET.get("q", "") if search.problems else written))
-    page = pages.Page()
+    head, page = AuditHead.objects.get(pk=1), pages.Page()
     if not search.problems:
         entries, sees_all = access.visible_entries(request.user)
-        found = find(entries, search, sees_all=sees_all)
+        found = find(entries, search, head, sees_all=sees_all)
         before, after = (page_number(request.GET.get(name)) for name in ("before", "after"))
         page = pages.page(found, before=before, after=after)
     query = request.GET.get("q", "").strip() if search.problems else str(search)
@@ -48,7 +48,7 @@ def audit_list(request: OperatorRequest) -> HttpResponse:
         "query": query,
         "search": search,
         "page": page,
-        "chain": checkpoints.standing(),
+        "chain": checkpoints.standing(head),
         "entries": page.entries,
         "kinds": [("csv", "CSV"), ("jsonl", "JSON")],
         "form_url": reverse("audit-form") + (f"?{urlencode({'q': query})}" if query else ""),
@@ -99,7 +99,8 @@ def audit_export(request: OperatorRequest) -> StreamingHttpResponse | HttpRespon
     if search.problems or kind not in ("csv", "jsonl"):
         return redirect(_url(q=request.POST.get("q", "")))
     entries, sees_all = access.visible_entries(request.user)
-    found, by, query = find(entries, search, sees_all=sees_all), actor(request), str(search)
+    head, by, query = AuditHead.objects.get(pk=1), actor(request), str(search)
+    found = find(entries, search, head, sees_all=sees_all)
     after = {"query": query, "kind": kind, "through": found.end - 1}
     written = audit.record("audit.export", "the audit log", by=by, after=after)
     lines = chain.lines(found.entries, after=found.first - 1, through=found.end - 1)
@@ -107,7 +108,11 @@ def audit_export(request: OperatorRequest) -> StreamingHttpResponse | HttpRespon
         content, content_type = export.as_csv(lines), "text/csv; charset=utf-8"
     else:
         content = export.as_json_lines(
-            lines, query=query, by=by.name, at=written.at, **_proof(found, is_whole=sees_all and not query)
+            lines,
+            query=query,
+            by=by.name,
+            at=written.at,
+            **_proof(found, head, is_whole=sees_all and not query),
         )
         content_type = "application/jsonl"
     name = f"audit-{written.at:%Y%m%d-%H%M%S}.{kind}"
@@ -137,11 +142,10 @@ def audit_remove_search(request: OperatorRequest, pk: int) -> HttpResponse:
     return redirect("audit-list")
 
 
-def _proof(found: Found, *, is_whole: bool) -> dict[str, Any]:
+def _proof(found: Found, head: AuditHead, *, is_whole: bool) -> dict[str, Any]:
     """What a file without gaps can be checked by, beside the hashes."""
     if not is_whole:
         return {}
-    head = AuditHead.objects.get(pk=1)
     signed = AuditCheckpoint.objects.filter(sequence__gte=found.first, sequence__lt=found.end)
     envelopes = signed.order_by("sequence").values_list("envelope", flat=True).iterator(500)
     return {"after": chain.Walked(head.sealed_sequence, head.sealed_hash, None), "checkpoints": envelopes}

@@ -20,7 +20,7 @@ from cluster.actions import backends, searches
 from cluster.actions.problems import Rejected
 from cluster.audit import pages
 from cluster.audit.search import find, parse
-from cluster.models import AuditEntry, Backend, Cluster, VirtualService
+from cluster.models import AuditEntry, AuditHead, Backend, Cluster, VirtualService
 from tests.panel.conftest import ANN, person
 
 URL = "/audit/"
@@ -28,12 +28,12 @@ NOON = datetime(2026, 11, 5, 12, 0, tzinfo=UTC)
 
 
 def _sequences(query: str) -> list[int]:
-    found = find(AuditEntry.objects.all(), parse(query), sees_all=True)
+    found = find(AuditEntry.objects.all(), parse(query), AuditHead.objects.get(), sees_all=True)
     return [entry.sequence for entry in found.entries]
 
 
 def _actions(query: str) -> list[str]:
-    found = find(AuditEntry.objects.all(), parse(query), sees_all=True)
+    found = find(AuditEntry.objects.all(), parse(query), AuditHead.objects.get(), sees_all=True)
     return [entry.action for entry in found.entries]
 
 
@@ -206,9 +206,11 @@ def test_a_search_that_no_index_finds_says_how_far_it_looked(
     ],
 )
 def test_what_no_index_finds_is_known(web: Cluster, query: str, is_indexed: bool) -> None:
-    found = find(AuditEntry.objects.all(), parse(query), sees_all=True)
+    found = find(AuditEntry.objects.all(), parse(query), AuditHead.objects.get(), sees_all=True)
     assert found.is_indexed is is_indexed
-    assert not find(AuditEntry.objects.all(), parse(query), sees_all=False).is_indexed
+    assert not find(
+        AuditEntry.objects.all(), parse(query), AuditHead.objects.get(), sees_all=False
+    ).is_indexed
 
 
 def test_a_time_is_found_where_clocks_were_set_back(web: Cluster) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 from django.conf import settings
+from django.utils.text import slugify
 
 from cluster.models import Run
 from cluster.shell import NAVIGATION, PEOPLE
+from cluster.templatetags.ui import STATUSES
 
 BASE = settings.BASE_DIR
 TEMPLATES = "\n".join(path.read_text() for path in sorted((BASE / "templates").rglob("*.html")))
@@ -19,22 +21,14 @@ SYMBOLS = re.findall(r'<symbol id="([^"]+)"', (BASE / "static/icons.svg").read_t
 MADE_OF_VALUES = ("chip-", "field-", "state-", "step-", "tone-")
 
 
-def _statuses() -> set[str]:
-    """Those that templates/ui/_status.html says there are."""
-    said = (BASE / "templates/ui/_status.html").read_text().split("status:")[1].split("label:")[0]
-    words = {"of", "a", "run", "directors", "and", "clusters", "modules", "in", "sync", "backends", "drains"}
-    return set(re.findall(r"[a-z]+", said)) - words | {"in-sync"}
-
-
 def _named_icons() -> set[str]:
-    by_pages = re.findall(r'_icon\.html" with name="([a-z0-9-]+)"', TEMPLATES)
+    by_pages = re.findall(r'{% icon (?:[\w.]+\|default:)?"([a-z0-9-]+)"', TEMPLATES)
     by_parts = re.findall(r'\bicon="([a-z0-9-]+)"', TEMPLATES)
-    as_default = re.findall(r'\bname=[\w.]+\|default:"([a-z0-9-]+)"', TEMPLATES)
     by_scripts = re.findall(r'"([a-z0-9-]+)"', " ".join(re.findall(r"\bicon\(\w+, (.+)\);", SCRIPTS)))
     by_shell = {icon for _, icon, _, _ in [*NAVIGATION, PEOPLE]} | set(
         re.findall(r'"icon": "([a-z0-9-]+)"', CODE)
     )
-    return {*by_pages, *by_parts, *as_default, *by_scripts, *by_shell}
+    return {*by_pages, *by_parts, *by_scripts, *by_shell}
 
 
 def test_every_icon_that_is_named_is_drawn_and_no_other_is_kept() -> None:
@@ -43,9 +37,9 @@ def test_every_icon_that_is_named_is_drawn_and_no_other_is_kept() -> None:
 
 def test_every_status_has_a_symbol_and_no_other_is_kept() -> None:
     drawn = {symbol.removeprefix("state-") for symbol in SYMBOLS if symbol.startswith("state-")}
-    assert drawn == _statuses() and set(Run.Status.values) < drawn
-    written = re.findall(r'_status\.html" with status="([a-z ]+)"', TEMPLATES)
-    assert {status.replace(" ", "-") for status in written} < drawn
+    assert drawn == {slugify(status) for status in STATUSES}
+    written = re.findall(r'{% status "([a-z ]+)"', TEMPLATES)
+    assert written and {*written, *Run.Status.values} < set(STATUSES)
     assert set(re.findall(r"\.state-([\w-]+)", CSS)) <= drawn
 
 
