@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -78,6 +79,7 @@ def queue(
         author_id=by.user_id,
         needs=needs,
         reason=reason,
+        request_id=by.request_id,
     )
     if kind == Job.Kind.APPLY:
         _supersede(job, [one for one in directors if first in ("", one.name)])
@@ -168,7 +170,7 @@ def _refuse(run: Run) -> None:
             audit.record(
                 "run.unsigned",
                 f"{job.title} on {run.director_name}",
-                by=audit.PANEL,
+                by=replace(audit.PANEL, request_id=job.request_id),
                 cluster=job.cluster,
                 result="refused",
                 reason=reason,

@@ -157,7 +157,7 @@ def _note_outcome(director: Director, run: Run, said: Finished) -> None:
     audit.record(
         f"run.{said.outcome}",
         f"{run.job.title} on {director.name}",
-        by=audit.director_actor(director.name),
+        by=audit.director_actor(director.name, run.job.request_id),
         about=run.job,
         cluster=run.job.cluster,
         after={"steps": [step.command for step in said.steps]},

@@ -37,7 +37,7 @@ def note(director: Director, run: Run, report: Report, said: Finished, cause: st
     audit.record(
         "run.went-back",
         f"{run.job.title} on {director.name}",
-        by=audit.director_actor(director.name),
+        by=audit.director_actor(director.name, run.job.request_id),
         cluster=run.job.cluster,
         before={"revision": report.revision},
         after={

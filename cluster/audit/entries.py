@@ -41,9 +41,9 @@ class Actor:
 PANEL = Actor("panel")
 
 
-def director_actor(name: str) -> Actor:
-    """The director of this name, for what it did by itself."""
-    return Actor(f"director {name}")
+def director_actor(name: str, request_id: str = "") -> Actor:
+    """The director of this name, for what it did by itself or because of a request."""
+    return Actor(f"director {name}", request_id=request_id)
 
 
 def is_reserved(name: str) -> bool:

@@ -34,6 +34,8 @@ class Job(models.Model):
     author_id = models.BigIntegerField(null=True)
     needs = models.CharField(max_length=16, default="apply")
     reason = models.CharField(max_length=200, blank=True)
+    # The click that ordered it: what comes of it belongs to the same request in the audit log.
+    request_id = models.CharField(max_length=32, blank=True)
     created = models.DateTimeField(auto_now_add=True)
 
     class Meta:

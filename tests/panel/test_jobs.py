@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -118,6 +119,18 @@ def test_started_and_finished_move_the_run(run: Run, talker: TalkingDirector, di
     assert director.applied_revision == 1 and director.owned
     entry = AuditEntry.objects.first()
     assert entry and (entry.action, entry.actor) == ("run.applied", "director director1")
+
+
+def test_what_a_director_did_belongs_to_the_request_that_ordered_it(
+    web: Cluster, backend: Backend, director: Director, talker: TalkingDirector
+) -> None:
+    run = apply_draft(web, by=replace(ANN, request_id="2b7c0a9e51d4f836")).runs.get()
+    talker.finish(run)
+    entries = AuditEntry.objects.filter(request_id="2b7c0a9e51d4f836")
+    assert set(entries.values_list("action", "actor")) >= {
+        ("cluster.apply", "ann"),
+        ("run.applied", "director director1"),
+    }
 
 
 def test_a_repeated_report_changes_nothing(run: Run, talker: TalkingDirector) -> None:
