@@ -50,6 +50,7 @@ def note(director: Director, report: Report) -> None:
     except envelope.Refused as refusal:
         logger.warning("report unreadable, director=%s error=%s", director, refusal)
         return
+    Director.objects.filter(pk=director.pk).update(untold_drift=told.more)
     known = {row.label: row for row in director.drifts.filter(gone_at=None)}
     healed = {label(one.thing)[:200] for one in told.healed}
     entries: list[tuple[str, str, dict[str, Any]]] = []

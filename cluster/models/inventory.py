@@ -99,6 +99,8 @@ class Director(models.Model):
     frame_sequence = models.BigIntegerField(default=0)
     table = models.JSONField(null=True)
     owned = models.JSONField(default=list)
+    # How many things are not as they should be beyond those that its last report had room for.
+    untold_drift = models.PositiveIntegerField(default=0)
     applied_revision = models.PositiveIntegerField(default=0)
     applied_at = models.DateTimeField(null=True)
 

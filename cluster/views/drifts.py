@@ -34,6 +34,7 @@ def _context(cluster: Cluster) -> dict[str, Any]:
     return {
         "cluster": cluster,
         "drifts": drifts.shown(cluster),
+        "untold": cluster.directors.filter(untold_drift__gt=0),
         "past": past[:MOST_PAST],
     }
 

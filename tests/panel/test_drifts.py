@@ -82,10 +82,17 @@ def test_a_healing_and_a_war_are_in_the_log(applied: Cluster, talker: TalkingDir
     assert "changed again and again" in page and "healed by the director" in page
 
 
-def test_what_was_cut_from_a_report_is_not_taken_for_gone(applied: Cluster, talker: TalkingDirector) -> None:
+def test_what_was_cut_from_a_report_is_not_taken_for_gone(
+    applied: Cluster, talker: TalkingDirector, vera: Client
+) -> None:
+    url = reverse("drift-list", args=[applied.pk])
     tell(talker, wrong())
+    assert "more on director1" not in vera.get(url).content.decode()
     tell(talker, more=300)
     assert Drift.objects.open().count() == 1
+    assert "And 300 more on director1" in vera.get(url).content.decode()
+    tell(talker)
+    assert not Drift.objects.open().exists() and "No drift" in vera.get(url).content.decode()
 
 
 def test_a_report_of_another_epoch_or_without_sense_says_nothing(
