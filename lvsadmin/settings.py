@@ -138,6 +138,12 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "cluster.passwords.HardToGuess"},
 ]
+# A file of hashes of passwords that are known from breaches, where the operator keeps one.
+BREACHED_PASSWORDS = env.text("LVSADMIN_BREACHED_PASSWORDS")
+if BREACHED_PASSWORDS:
+    AUTH_PASSWORD_VALIDATORS.append(
+        {"NAME": "cluster.breached_passwords.NotBreached", "OPTIONS": {"path": BREACHED_PASSWORDS}}
+    )
 ONE_TIME_LINK_HOURS = 24
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "overview"
