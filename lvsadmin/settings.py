@@ -222,7 +222,7 @@ if LDAP_URL:
     from lvsadmin import ldap_directory
 
     AUTHENTICATION_BACKENDS.append("cluster.ldap_sign_in.Directory")
-    globals().update(ldap_directory.settings(LDAP_URL, may_be_plain=PLAIN_HTTP))
+    globals().update(ldap_directory.settings(LDAP_URL))
 
 # Whether whoever may change anything must have one. Off: everybody may.
 SECOND_FACTOR_REQUIRED = env.flag("LVSADMIN_SECOND_FACTOR_REQUIRED", default=True)
