@@ -141,6 +141,12 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "cluster.passwords.HardToGuess"},
 ]
+# A file of hashes of passwords that are known from breaches, where the operator keeps one.
+BREACHED_PASSWORDS = env.text("LVSADMIN_BREACHED_PASSWORDS")
+if BREACHED_PASSWORDS:
+    AUTH_PASSWORD_VALIDATORS.append(
+        {"NAME": "cluster.breached_passwords.NotBreached", "OPTIONS": {"path": BREACHED_PASSWORDS}}
+    )
 ONE_TIME_LINK_HOURS = 24
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "overview"
@@ -219,7 +225,7 @@ if LDAP_URL:
     from lvsadmin import ldap_directory
 
     AUTHENTICATION_BACKENDS.append("cluster.ldap_sign_in.Directory")
-    globals().update(ldap_directory.settings(LDAP_URL, may_be_plain=PLAIN_HTTP))
+    globals().update(ldap_directory.settings(LDAP_URL))
 
 # Whether whoever may change anything must have one. Off: everybody may.
 SECOND_FACTOR_REQUIRED = env.flag("LVSADMIN_SECOND_FACTOR_REQUIRED", default=True)

@@ -3,92 +3,25 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
-from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 from django.urls import reverse
 
 from cluster.models import AuditEntry, Role, RoleBinding
-from lvsadmin import ldap_directory
-
-PASSWORD = "kettle walnut orbit"
-ADMIN = "cn=admin,dc=bank,dc=example"
-CONFIGURATION = """
-include /etc/ldap/schema/core.schema
-include /etc/ldap/schema/cosine.schema
-include /etc/ldap/schema/inetorgperson.schema
-modulepath /usr/lib/ldap
-moduleload back_mdb
-pidfile {folder}/slapd.pid
-database mdb
-suffix "dc=bank,dc=example"
-rootdn "cn=admin,dc=bank,dc=example"
-rootpw s3cret
-directory {folder}/data
-access to attrs=userPassword by anonymous auth by * none
-access to * by users read by * none
-"""
-PERSON = """
-dn: uid={uid},dc=bank,dc=example
-objectClass: inetOrgPerson
-uid: {uid}
-cn: {uid}
-sn: {uid}
-userPassword: kettle walnut orbit
-"""
-TREE = """
-dn: dc=bank,dc=example
-objectClass: dcObject
-objectClass: organization
-o: bank
-dc: bank
-"""
-GROUP = """
-dn: cn={cn},dc=bank,dc=example
-objectClass: groupOfNames
-cn: {cn}
-"""
+from tests.panel.slapd import PASSWORD, configure, running, sign_in
 
 
 @pytest.fixture(scope="module")
 def slapd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Its address. olga, uma and panel are in lvs-ops; greg is in the canteen's group alone."""
-    folder = tmp_path_factory.mktemp("slapd")
-    (folder / "data").mkdir()
-    configuration = folder / "slapd.conf"
-    configuration.write_text(CONFIGURATION.format(folder=folder))
-    people = ("olga", "uma", "panel", "greg")
-    member = "member: uid={},dc=bank,dc=example\n"
-    groups = GROUP.format(cn="lvs-ops") + "".join(member.format(one) for one in people[:3])
-    groups += GROUP.format(cn="canteen") + member.format("greg")
-    tree = TREE + "".join(PERSON.format(uid=one) for one in people) + groups
-    add = ["/usr/sbin/slapadd", "-f", str(configuration)]
-    subprocess.run(add, input=tree, text=True, check=True, capture_output=True, timeout=60)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    url = f"ldap://127.0.0.1:{port}"
-    command = ["/usr/sbin/slapd", "-f", str(configuration), "-h", url, "-d", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(100):
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(10)
+    with running(tmp_path_factory.mktemp("slapd")) as server:
+        yield server.plain
 
 
 @pytest.fixture
@@ -96,23 +29,6 @@ def directory(slapd: str, settings: Any, monkeypatch: pytest.MonkeyPatch, db: No
     """The panel, told of it."""
     configure(slapd, settings, monkeypatch)
     return slapd
-
-
-def configure(url: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LVSADMIN_LDAP_PEOPLE", "dc=bank,dc=example")
-    monkeypatch.setenv("LVSADMIN_LDAP_BIND_DN", ADMIN)
-    monkeypatch.setenv("LVSADMIN_LDAP_BIND_PASSWORD", "s3cret")
-    monkeypatch.setenv("LVSADMIN_LDAP_START_TLS", "0")
-    settings.LDAP_URL = url
-    settings.LDAP_GROUPS = [("lvs-ops", "operators"), ("lvs-admins", "administrators")]
-    backends = [*settings.AUTHENTICATION_BACKENDS, "cluster.ldap_sign_in.Directory"]
-    settings.AUTHENTICATION_BACKENDS = backends
-    for name, value in ldap_directory.settings(url, may_be_plain=True).items():
-        setattr(settings, name, value)
-
-
-def sign_in(client: Client, name: str = "olga", password: str = PASSWORD) -> Any:
-    return client.post(reverse("login"), {"username": name, "password": password})
 
 
 def test_a_mapped_group_lets_in_and_is_written_down(directory: str, client: Client) -> None:
@@ -196,17 +112,9 @@ def test_with_the_directory_away_accounts_of_the_panel_still_sign_in(
 
 def test_the_environment_turns_it_on(tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LVSADMIN_")}
-    more = {"LVSADMIN_LDAP_URL": "ldaps://ldap.example.net", "LVSADMIN_DATA_DIR": str(tmp_path)}
-    text = "import lvsadmin.settings as it; print(it.AUTH_LDAP_SERVER_URI, it.AUTHENTICATION_BACKENDS[-1])"
+    more = {"LVSADMIN_LDAP_URL": "ldap://127.0.0.1", "LVSADMIN_DATA_DIR": str(tmp_path)}
+    more |= {"LVSADMIN_LDAP_START_TLS": "0"}
+    text = "import lvsadmin.settings as it; print(it.AUTH_LDAP_START_TLS, it.AUTHENTICATION_BACKENDS[-1])"
     command = [sys.executable, "-c", text]
     done = subprocess.run(command, env=kept | more, capture_output=True, text=True, timeout=60)
-    assert done.stdout.split() == ["ldaps://ldap.example.net", "cluster.ldap_sign_in.Directory"], done.stderr
-
-
-def test_passwords_do_not_go_over_the_network_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = ldap_directory.settings("ldap://ldap.example.net", may_be_plain=False)
-    assert said["AUTH_LDAP_START_TLS"] is True
-    monkeypatch.setenv("LVSADMIN_LDAP_START_TLS", "0")
-    with pytest.raises(ImproperlyConfigured, match="read on the way"):
-        ldap_directory.settings("ldap://ldap.example.net", may_be_plain=False)
-    assert ldap_directory.settings("ldaps://ldap.example.net", may_be_plain=False)
+    assert done.stdout.split() == ["False", "cluster.ldap_sign_in.Directory"], done.stderr

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.utils.text import slugify
 
+from cluster.forms import FirstPasswordForm
 from cluster.models import Run
 from cluster.shell import NAVIGATION, PEOPLE
 from cluster.templatetags.ui import STATUSES
@@ -47,3 +49,9 @@ def test_every_class_of_the_style_sheet_is_used() -> None:
     classes = set(re.findall(r"\.([a-zA-Z_][\w-]*)", re.sub(r"url\([^)]*\)", "", CSS)))
     used = set(re.findall(r"[\w-]+", TEMPLATES + SCRIPTS + CODE))
     assert sorted(name for name in classes - used if not name.startswith(MADE_OF_VALUES)) == []
+
+
+def test_help_that_is_a_list_stays_in_its_element() -> None:
+    """A browser ends a paragraph where a list begins, which then looks like anything else."""
+    drawn = FirstPasswordForm(User(username="uma"))["new_password1"].as_field_group()
+    assert re.search(r'<div class="field-help" id="id_new_password1_helptext"><ul>.+</ul></div>', drawn)
