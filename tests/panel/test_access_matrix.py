@@ -411,7 +411,7 @@ def test_ids_of_another_cluster_do_nothing_in_ones_own(
     other: Cluster, service: VirtualService, backend: Backend, director: Director, mallory: Client
 ) -> None:
     """Bulk ids, choices and query strings: everything that names an object besides the path."""
-    chosen = f"{backend.pk}:{backend.version}"
+    chosen = f"{backend.pk}:{backend.version}:{backend.weight}"
     for do in ("set-weight", "drain", "undrain"):
         mallory.post(
             reverse("cluster-bulk", args=[other.pk]), {"backend": chosen, "do": do, "weight": 0, "reason": ""}
