@@ -93,7 +93,7 @@ def test_a_tag_is_one_revisions_alone(two: Cluster, otto: Client) -> None:
 
 @pytest.mark.parametrize("kind", kinds.FORMATS)
 def test_an_export_can_be_read_again(two: Cluster, vera: Client, kind: str) -> None:
-    response = vera.get(reverse("revision-export", args=[two.pk, 2, kind]))
+    response = vera.post(reverse("revision-export", args=[two.pk, 2, kind]))
     assert response["Content-Disposition"].startswith('attachment; filename="web-revision-2.')
     table = desired.revision_said(Revision.objects.get(number=2))[0]
     assert kinds.parse(response.content.decode(), kind=kind).table == table
@@ -102,11 +102,40 @@ def test_an_export_can_be_read_again(two: Cluster, vera: Client, kind: str) -> N
 def test_an_export_names_what_its_format_cannot_say(two: Cluster, vera: Client) -> None:
     VirtualService.objects.update(protocol="sctp")
     apply_draft(two)
-    text = vera.get(reverse("revision-export", args=[two.pk, 3, "ldirectord"])).content.decode()
+    text = vera.post(reverse("revision-export", args=[two.pk, 3, "ldirectord"])).content.decode()
     assert (
         text.startswith("# Left out of revision 3: ") and not kinds.parse(text, kind="ldirectord").table.keys
     )
-    assert vera.get(reverse("revision-export", args=[two.pk, 3, "nothing"])).status_code == 404
+    assert vera.post(reverse("revision-export", args=[two.pk, 3, "nothing"])).status_code == 404
+
+
+@pytest.mark.parametrize("kind", sorted(kinds.FORMATS))
+def test_an_export_is_written_down(two: Cluster, vera: Client, kind: str) -> None:
+    url = reverse("revision-export", args=[two.pk, 2, kind])
+    assert f'formaction="{url}"' in vera.get(reverse("revision-detail", args=[two.pk, 2])).content.decode()
+    before = AuditEntry.objects.count()
+    assert vera.get(url).status_code == 405 and AuditEntry.objects.count() == before
+    file = vera.post(url)["Content-Disposition"].split('"')[1]
+    entry = AuditEntry.objects.first()
+    assert entry is not None and AuditEntry.objects.count() == before + 1
+    assert (entry.actor, entry.action, entry.role) == ("vera", "revision.export", "viewer")
+    assert entry.target == f"web revision 2 as {kinds.FORMATS[kind].title}"
+    assert (entry.cluster, entry.object_kind) == ("web", "revision")
+    assert entry.after and (entry.after["revision"], entry.after["kind"], entry.after["file"]) == (
+        2,
+        kind,
+        file,
+    )
+    page = text_of(vera.get(reverse("audit-list"), {"q": "action:revision.export"}))
+    assert entry.target in page
+    assert file in text_of(vera.get(reverse("audit-detail", args=[entry.sequence])))
+
+
+def test_what_is_not_exported_is_not_written_down(two: Cluster, vera: Client, mallory: Client) -> None:
+    before = AuditEntry.objects.count()
+    assert vera.post(reverse("revision-export", args=[two.pk, 9, "json"])).status_code == 404
+    assert mallory.post(reverse("revision-export", args=[two.pk, 2, "json"])).status_code == 404
+    assert AuditEntry.objects.count() == before
 
 
 # ── In the database ──────────────────────────────────────────────────────────────────────────────────
