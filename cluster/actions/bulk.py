@@ -28,10 +28,14 @@ class Outcome:
 def set_weights(
     chosen: Sequence[Backend], *, seen_versions: Mapping[int, int], weight: int, by: Actor
 ) -> list[Outcome]:
-    """Set the weight of each in the draft, those that somebody else changed meanwhile apart."""
+    """Set the weight of each in the draft, those that have it and those that somebody else changed meanwhile
+    apart."""
     outcomes = []
     for backend in chosen:
         before = backend.weight
+        if before == weight:
+            outcomes.append(Outcome(backend, True, f"Weight {weight} in the draft already."))
+            continue
         try:
             backends.set_weight(backend, seen_version=seen_versions[backend.pk], weight=weight, by=by)
             outcomes.append(Outcome(backend, True, f"Weight {weight} in the draft; it was {before}."))

@@ -100,9 +100,10 @@ def test_who_changed_something_else_is_in_nobodys_way(
     assert "1 done, 0 refused" in text_of(otto.post(reverse("cluster-bulk", args=[web.pk]), asked))
     row = Backend.objects.get(pk=four[0].pk)
     assert (row.weight, row.name) == (7, "theirs")
-    # Sent again, it says the same.
-    assert "1 done, 0 refused" in text_of(otto.post(reverse("cluster-bulk", args=[web.pk]), asked))
-    assert Backend.objects.get(pk=four[0].pk).weight == 7
+    # Sent again, nothing is done twice.
+    page = text_of(otto.post(reverse("cluster-bulk", args=[web.pk]), asked))
+    assert "1 done, 0 refused" in page and "Weight 7 in the draft already." in page
+    assert Backend.objects.get(pk=four[0].pk).version == row.version
 
 
 def test_a_drain_of_many_is_one_drain_and_names_those_that_it_leaves(
