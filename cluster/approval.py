@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.models import Q, QuerySet
 
 from cluster import desired
 from cluster.models import Answer, AuditEntry, ChangeRequest, Cluster
+from cluster.permissions import may_still
 
 # Audit entries that tell of an edit of the draft. All verbs of services and backends do, but for one.
 _EDITS = Q(action__startswith="service.") | Q(action__startswith="backend.") | Q(action__startswith="draft.")
@@ -18,18 +20,20 @@ _NO_EDITS = Q(action="service.try-check")
 @dataclass(frozen=True)
 class Approval:
     """How a request stands. `editors` may not approve it, nor may who asked; an approval of somebody who
-    edited the draft afterwards counts no more. `is_void`: the draft is another one now."""
+    edited the draft afterwards counts no more, nor does that of the `barred`, who lost the right to approve
+    there. `is_void`: the draft is another one now."""
 
     change: ChangeRequest
     needed: int
     answers: list[Answer]
     editors: frozenset[str]
+    barred: frozenset[str]
     is_void: bool
 
     @property
     def counted(self) -> list[Answer]:
-        mine = self.editors | {self.change.author_name}
-        return [one for one in self.answers if one.is_approval and one.author_name not in mine]
+        out = self.editors | self.barred | {self.change.author_name}
+        return [one for one in self.answers if one.is_approval and one.author_name not in out]
 
     @property
     def missing(self) -> int:
@@ -86,7 +90,23 @@ def approval_of(change: ChangeRequest) -> Approval:
     is_open = change.status == ChangeRequest.Status.OPEN
     is_void = is_open and desired.draft_print(*desired.draft_said(cluster)) != change.draft_print
     known = editors(cluster) if is_open else frozenset()
-    return Approval(change, cluster.approvals, list(change.answers.all()), known, is_void)
+    lost = barred(change) if is_open else frozenset()
+    return Approval(change, cluster.approvals, list(change.answers.all()), known, lost, is_void)
+
+
+def barred(change: ChangeRequest) -> frozenset[str]:
+    """Who approved the change and may approve nothing in its cluster any more."""
+    given = [answer for answer in change.answers.all() if answer.is_approval]
+    return frozenset(
+        one.author_name for one in given if not may_still(one.author_id, "approve", change.cluster_id)
+    )
+
+
+def barred_words(names: Iterable[str]) -> str:
+    """That the approvals of these people do not count, a sentence for each."""
+    return " ".join(
+        f"{name} may no longer approve here, so that approval does not count." for name in sorted(names)
+    )
 
 
 def open_change(cluster: Cluster) -> ChangeRequest | None:

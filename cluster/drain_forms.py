@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django import forms
 from django.utils import timezone
@@ -87,8 +87,15 @@ class DrainEndForm(_EndForm):
         return {"ends_at": drain.ends_at, "cut_after_min": waits}
 
 
+class Seen(NamedTuple):
+    """What the page of a ticked backend showed."""
+
+    version: int
+    weight: int
+
+
 class BulkForm(PanelForm):
-    """What is to happen to the ticked backends. `chosen` are their pks with the versions that were seen."""
+    """What is to happen to the ticked backends. `chosen` says by their pks what was seen of them."""
 
     ACTIONS = [
         ("drain", "Drain now"),
@@ -109,7 +116,7 @@ class BulkForm(PanelForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         assert hasattr(self.data, "getlist")
-        cleaned["chosen"] = dict(filter(None, map(_pk_and_version, self.data.getlist("backend"))))
+        cleaned["chosen"] = dict(filter(None, map(_pk_and_seen, self.data.getlist("backend"))))
         if not cleaned["chosen"]:
             self.add_error(None, "Tick at least one backend.")
         elif cleaned.get("do") == "plan" and len(cleaned["chosen"]) > self.MOST_IN_A_WINDOW:
@@ -118,6 +125,6 @@ class BulkForm(PanelForm):
         return cleaned
 
 
-def _pk_and_version(text: str) -> tuple[int, int] | None:
+def _pk_and_seen(text: str) -> tuple[int, Seen] | None:
     parts = [int(part) for part in text.split(":") if part.isdecimal() and len(part) < 18]
-    return (parts[0], parts[1]) if len(parts) == 2 else None
+    return (parts[0], Seen(parts[1], parts[2])) if len(parts) == 3 else None

@@ -241,6 +241,11 @@ class WeightForm(PanelForm):
     weight = weight_field()
     version = forms.IntegerField(widget=forms.HiddenInput)
 
+    @classmethod
+    def initial_of(cls, backend: Backend) -> dict[str, Any]:
+        """What the form shows of a backend."""
+        return {"weight": backend.weight, "version": backend.version}
+
 
 class ApplyForm(PanelForm):
     reason = forms.CharField(

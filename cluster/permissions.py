@@ -127,10 +127,15 @@ def right_of(job: Job) -> Need:
     return next((one for one in PERMISSIONS if one == job.needs), "apply")
 
 
+def may_still(user_id: int | None, needs: Need, cluster_id: int) -> bool:
+    """Whether who did this once could do it now. Nobody can whose account is closed or gone."""
+    return needs in fresh_grants(user_id).at(cluster_id)
+
+
 def may_still_order(job: Job) -> bool:
     """Whether who ordered the job could order it now. What the panel itself and its commands order needs
     nobody's leave."""
-    return job.author_id is None or right_of(job) in fresh_grants(job.author_id).at(job.cluster_id)
+    return job.author_id is None or may_still(job.author_id, right_of(job), job.cluster_id)
 
 
 def roles_with(needs: Need) -> list[str]:

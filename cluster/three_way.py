@@ -59,16 +59,25 @@ def opened(request: HttpRequest, row: Any, make: Callable[[Any], AnyForm]) -> Op
     What somebody else changed comes into the form by itself where it was not touched here."""
     if request.method != "POST":
         form = make(None)
-        text = json.dumps({"version": row.version, "values": _untouched(form)})
-        return Opened(form, row.version, False, text, "", [], "", None)
-    before = _read(request.POST.get("opened"))
+        return Opened(form, row.version, False, carried(row.version, _untouched(form)), "", [], "", None)
+    return sent_back(request.POST, row, make)
+
+
+def carried(version: int, values: Values) -> str:
+    """What the page of a form carries: these values of its row, in this version."""
+    return json.dumps({"version": version, "values": values})
+
+
+def sent_back(posted: QueryDict, row: Any, make: Callable[[Any], AnyForm]) -> Opened[AnyForm]:
+    """As `opened`, of what was sent."""
+    before = _read(posted.get("opened"))
     seen, base = (before["version"], before["values"]) if before else (None, None)
-    sent = make(request.POST)
-    version = request.POST.get("version", "")
+    sent = make(posted)
+    version = posted.get("version", "")
     theirs, mine = _untouched(sent), _sent(sent)
-    text, data = str(request.POST.get("opened", "")), request.POST.copy()
+    text, data = str(posted.get("opened", "")), posted.copy()
     if version == str(row.version):
-        wanted = _read(request.POST.get("wanted")) if seen != row.version else None
+        wanted = _read(posted.get("wanted")) if seen != row.version else None
         if wanted is None:
             return Opened(sent, row.version, True, text, "", [], "", None)
         data, picked = _picked(data, theirs, wanted["values"])
@@ -83,14 +92,15 @@ def opened(request: HttpRequest, row: Any, make: Callable[[Any], AnyForm]) -> Op
         if base is not None and mine[name] == base.get(name, theirs[name]):
             data.setlist(name, theirs[name])
     form = make(data)
-    return _told(form, row, text, mine, _differences(form, base, theirs, mine), may_save=False)
+    rows = _differences(form, base, theirs, mine)
+    # Where both want the same, there is nothing to choose.
+    return _told(form, row, text, mine, rows, may_save=not rows)
 
 
 def _told(
     form: AnyForm, row: Any, text: str, wanted: Values, rows: list[FieldDifference], *, may_save: bool
 ) -> Opened[AnyForm]:
-    kept = json.dumps({"version": 0, "values": wanted})
-    return Opened(form, row.version, may_save, text, kept, rows, row.changed_by, row.changed_at)
+    return Opened(form, row.version, may_save, text, carried(0, wanted), rows, row.changed_by, row.changed_at)
 
 
 def _picked(data: QueryDict, theirs: Values, mine: Values) -> tuple[QueryDict, bool]:

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from cluster import audit, desired
 from cluster.actions.problems import Rejected, lock_cluster
-from cluster.approval import Approval, approval_of, changes_nothing, open_change
+from cluster.approval import Approval, approval_of, barred, barred_words, changes_nothing, open_change
 from cluster.audit import Actor
 from cluster.ipvs.formats.document import to_document
 from cluster.ipvs.rules import Problem, table_problems
@@ -49,8 +49,20 @@ def require_approval(cluster: Cluster) -> Approval | None:
         raise Rejected(Problem("", text))
     if approval.missing:
         text = f"Change request {change.pk} still needs {_people(approval.missing)} to approve it."
-        raise Rejected(Problem("", text))
+        raise Rejected(Problem("", f"{barred_words(approval.barred)} {text}".strip()))
     return approval
+
+
+def shortfall(cluster: Cluster, *, request: int | None, approved_by: list[str]) -> str:
+    """What approvals that were given before lack now, in a sentence; empty where they are enough. Within the
+    caller's transaction, with the cluster locked."""
+    change = ChangeRequest.objects.filter(pk=request).first() if request else None
+    lost = barred(change).intersection(approved_by) if change else frozenset()
+    missing = cluster.approvals - len(set(approved_by) - lost)
+    if missing <= 0:
+        return ""
+    text = f"It needs {_people(missing)} to approve it. Ask for that, and plan it again."
+    return f"{barred_words(lost)} {text}".strip()
 
 
 @transaction.atomic

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from cluster import desired, standing
 from cluster.actions import backends, drains
-from cluster.actions.problems import Rejected
+from cluster.actions.problems import Changed, Rejected
 from cluster.audit import Actor
 from cluster.ipvs.traffic.policy import Place, Target
 from cluster.models import Backend, Cluster, Drain
@@ -17,25 +17,30 @@ from cluster.models import Backend, Cluster, Drain
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one backend, in a sentence."""
+    """What became of one backend, in a sentence. `is_beaten`: not done, as somebody else was faster."""
 
     backend: Backend
     is_done: bool
     text: str
+    is_beaten: bool = False
 
 
 def set_weights(
     chosen: Sequence[Backend], *, seen_versions: Mapping[int, int], weight: int, by: Actor
 ) -> list[Outcome]:
-    """Set the weight of each in the draft, those that somebody else changed meanwhile apart."""
+    """Set the weight of each in the draft, those that have it and those that somebody else changed meanwhile
+    apart."""
     outcomes = []
     for backend in chosen:
         before = backend.weight
+        if before == weight:
+            outcomes.append(Outcome(backend, True, f"Weight {weight} in the draft already."))
+            continue
         try:
             backends.set_weight(backend, seen_version=seen_versions[backend.pk], weight=weight, by=by)
             outcomes.append(Outcome(backend, True, f"Weight {weight} in the draft; it was {before}."))
         except Rejected as rejected:
-            outcomes.append(Outcome(backend, False, str(rejected)))
+            outcomes.append(Outcome(backend, False, str(rejected), isinstance(rejected, Changed)))
     return outcomes
 
 

@@ -12,7 +12,7 @@ from cluster.actions.problems import Rejected, judged_again, lock_cluster, save_
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
 from cluster.ipvs.tuning import switch_problems
-from cluster.models import Cluster
+from cluster.models import Cluster, Revision
 
 NAMES = ("name", "description", "approvals", "ticket_url")
 CONDITIONS = ("confirm_min", "backends_percent", "connections_percent")
@@ -126,13 +126,16 @@ def set_conditions(
 
 @transaction.atomic
 def remove_cluster(cluster: Cluster, *, by: Actor) -> None:
-    """Remove the cluster from the panel. Its directors keep forwarding what they have; Rejected while it
-    still has any, because nobody would look after their tables."""
+    """Remove the cluster from the panel, and its revisions with it. Its directors keep forwarding what they
+    have; Rejected while it still has any, because nobody would look after their tables."""
     # A director may be joining at this very moment.
     lock_cluster(cluster)
     if cluster.directors.exists():
         raise Rejected(Problem("", f"{cluster} still has directors. Remove them from it first."))
+    revisions = Revision.objects.filter(cluster_id=cluster.pk).only("pk")
     cluster.delete()
+    # In this order: while their cluster is there, the database refuses to delete them.
+    revisions.delete()
     audit.record("cluster.remove", cluster, by=by, cluster=cluster, before=values(cluster, NAMES))
 
 

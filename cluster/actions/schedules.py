@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from cluster import audit, desired
 from cluster.actions import changes
+from cluster.actions.approvals import shortfall
 from cluster.actions.changes import How, Why
 from cluster.actions.problems import Rejected, lock_cluster
 from cluster.audit import PANEL, Actor
@@ -40,8 +41,8 @@ def plan(
     ends_at: datetime | None,
 ) -> PlannedApply:
     """Keep the reviewed draft and apply just that at `begins_at`, or in the window from there, or from now,
-    to `ends_at`. What had to be approved is approved before it is planned. Rejected as an apply is, and
-    where the times cannot be."""
+    to `ends_at`. What has to be approved is so before it is planned, and still when it goes out. Rejected as
+    an apply is, and where the times cannot be."""
     cluster = lock_cluster(cluster)
     table, traffic, why = changes.reviewed(cluster, seen=seen, reason=reason, ticket=ticket)
     now = timezone.now()
@@ -121,7 +122,11 @@ def _obstacle(cluster: Cluster, row: PlannedApply) -> str:
         newest = cluster.revisions.first()
         what = f"revision {newest.number} was applied" if newest else "the cluster was emptied"
         return f"{what} after it was reviewed, and this would undo a part of that"
-    return ""
+    why = Why(**row.why)
+    if all(getattr(row, name.removeprefix("base_")) == value for name, value in base.items()):
+        # What is in force already needs nobody's approval.
+        return ""
+    return shortfall(cluster, request=why.request, approved_by=why.approved_by)
 
 
 @transaction.atomic

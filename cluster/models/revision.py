@@ -12,9 +12,12 @@ from cluster.models.inventory import Cluster
 
 class Revision(models.Model):
     """`table` is the document of cluster.ipvs.formats.document, `traffic` that of cluster.ipvs.traffic.
-    Apply makes a revision of the draft; a drain or a profile makes one of the newest revision."""
+    Apply makes a revision of the draft; a drain or a profile makes one of the newest revision.
 
-    cluster = models.ForeignKey(Cluster, models.CASCADE, related_name="revisions")
+    The database itself refuses to change one, but for an author whose account is removed, and to delete one
+    before its cluster: `remove_cluster` deletes them after it."""
+
+    cluster = models.ForeignKey(Cluster, models.DO_NOTHING, related_name="revisions")
     number = models.PositiveIntegerField()
     table = models.JSONField()
     traffic = models.JSONField(default=dict)

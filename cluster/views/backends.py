@@ -1,5 +1,7 @@
 """Backends: new, edit, weight, remove."""
 
+from functools import partial
+
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -54,19 +56,21 @@ def backend_edit(request: OperatorRequest, pk: int) -> HttpResponse:
 def backend_set_weight(request: OperatorRequest, pk: int) -> HttpResponse:
     backend = access.get_backend(request, pk, needs="operate")
     before = backend.weight
-    form = WeightForm(request.POST)
-    if form.is_valid():
-        weight, seen = form.cleaned_data["weight"], form.cleaned_data["version"]
+    shown = opened(request, backend, partial(WeightForm, initial=WeightForm.initial_of(backend)))
+    form = shown.form
+    if shown.may_save and form.is_valid():
+        weight = form.cleaned_data["weight"]
         try:
-            backends.set_weight(backend, seen_version=seen, weight=weight, by=actor(request))
+            backends.set_weight(backend, seen_version=shown.seen_version, weight=weight, by=actor(request))
             messages.success(request, f"The weight of {backend} is {weight} in the draft; it was {before}.")
-        except Changed as changed:
-            messages.error(request, f"{changed} You wanted weight {weight}.")
+            return redirect("service-detail", backend.service_id)
+        except Changed:
+            return backend_set_weight(request, pk)
         except Rejected as rejected:
-            messages.error(request, str(rejected))
-    else:
-        messages.error(request, " ".join(str(error) for errors in form.errors.values() for error in errors))
-    return redirect("service-detail", backend.service_id)
+            form.add_problems(rejected)
+    context = {"form": form, "opened": shown, "service": backend.service}
+    context["backend"] = get_object_or_404(Backend, pk=pk)
+    return render(request, "cluster/backend_weight.html", context)
 
 
 @require_http_methods(["GET", "POST"])

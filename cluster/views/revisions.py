@@ -13,7 +13,7 @@ from django.utils.http import content_disposition_header, urlencode
 from django.utils.text import slugify
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from cluster import access, desired
+from cluster import access, audit, desired
 from cluster.actions import drafts, revisions
 from cluster.actions.problems import Rejected
 from cluster.approval import open_change
@@ -136,9 +136,10 @@ def revision_tag(request: OperatorRequest, pk: int, number: int) -> HttpResponse
     return _detail(request, revision, form)
 
 
-@require_GET
+@require_POST
 def revision_export(request: OperatorRequest, pk: int, number: int, kind: str) -> HttpResponse:
-    """The table as a file. What the format has no words for is left out, and named in its first lines."""
+    """The table as a file. What the format has no words for is left out, and named in its first lines. A
+    POST, as the log's export is one: that somebody took it with them is written down."""
     revision = access.get_revision(request, pk, number)
     if kind not in kinds.FORMATS:
         raise Http404("There is no such format.")
@@ -147,6 +148,14 @@ def revision_export(request: OperatorRequest, pk: int, number: int, kind: str) -
         f"# Left out of revision {number}: {' '.join(note.text.split())}\n" for note in rendered.notes
     ]
     name = f"{slugify(revision.cluster.name) or 'cluster'}-revision-{number}.{_ENDINGS[kind]}"
+    audit.record(
+        "revision.export",
+        f"{revision} as {kinds.FORMATS[kind].title}",
+        by=actor(request),
+        about=revision,
+        cluster=revision.cluster,
+        after={"revision": number, "kind": kind, "file": name},
+    )
     response = HttpResponse("".join(left_out) + rendered.text, content_type="text/plain; charset=utf-8")
     response["Content-Disposition"] = str(content_disposition_header(True, name))
     return response

@@ -16,7 +16,7 @@ from cluster.ipvs.traffic.policy import Policy
 from cluster.ipvs.traffic.rules import policy_warnings
 from cluster.ipvs.traffic.words import policy_words
 from cluster.models import VirtualService
-from cluster.three_way import opened
+from cluster.three_way import carried, opened
 from cluster.views.live import live_context
 
 MOST_SHOWN = 500
@@ -53,10 +53,12 @@ def service_new(request: OperatorRequest, cluster_pk: int) -> HttpResponse:
 @require_GET
 def service_detail(request: OperatorRequest, pk: int) -> HttpResponse:
     service = access.get_service(request, pk, needs="view")
+    backends = service.backends.all()
     context = {
         "service": service,
         "cluster": service.cluster,
-        "backends": service.backends.all(),
+        "backends": backends,
+        "opened_weights": {one.pk: carried(one.version, {"weight": [str(one.weight)]}) for one in backends},
         **_health_context(service),
         "marks": marks(service.cluster, [service]),
         **live_context(service.cluster, service=service),

@@ -244,6 +244,13 @@ def person(name: str, role: str | None, cluster: Cluster | None = None) -> Clien
     return client
 
 
+def approver(name: str, cluster: Cluster | None = None) -> Actor:
+    """Somebody with an account who may approve, the same at each call."""
+    user, _ = User.objects.get_or_create(username=name)
+    RoleBinding.objects.get_or_create(user=user, role=Role.APPROVER, cluster=cluster)
+    return Actor(name, user_id=user.pk)
+
+
 @pytest.fixture
 def ann(db: None) -> Client:
     return person("ann", Role.ADMINISTRATOR)

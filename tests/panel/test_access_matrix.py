@@ -97,7 +97,7 @@ MATRIX = {
     "revision-compare": Row(("cluster",), get="view"),
     "revision-roll-back": _form("cluster", "revision", needs="edit"),
     "revision-tag": Row(("cluster", "revision"), post="edit"),
-    "revision-export": Row(("cluster", "revision", "kind"), get="view"),
+    "revision-export": Row(("cluster", "revision", "kind"), post="view"),
     "cluster-draft": Row(("cluster",), get="view"),
     "draft-discard": Row(("cluster",), post="edit"),
     "revision-list": Row(("cluster",), get="view"),
@@ -411,7 +411,7 @@ def test_ids_of_another_cluster_do_nothing_in_ones_own(
     other: Cluster, service: VirtualService, backend: Backend, director: Director, mallory: Client
 ) -> None:
     """Bulk ids, choices and query strings: everything that names an object besides the path."""
-    chosen = f"{backend.pk}:{backend.version}"
+    chosen = f"{backend.pk}:{backend.version}:{backend.weight}"
     for do in ("set-weight", "drain", "undrain"):
         mallory.post(
             reverse("cluster-bulk", args=[other.pk]), {"backend": chosen, "do": do, "weight": 0, "reason": ""}

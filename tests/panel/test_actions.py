@@ -49,7 +49,7 @@ from cluster.models import (
     VirtualService,
 )
 from cluster.permissions import may
-from tests.panel.conftest import ANN, TalkingDirector, apply_draft
+from tests.panel.conftest import ANN, TalkingDirector, apply_draft, approver
 
 SERVICE = services.ServiceFields("tcp", "192.168.50.20", 443)
 BACKEND = backends.BackendFields("192.168.50.12", 80)
@@ -122,7 +122,7 @@ def test_change_control(web: Cluster, backend: Backend, director: Director) -> N
     ask()
     _writes_one_entry("change.refuse", answered(partial(approvals.refuse, sentence="no")))
     ask()
-    olga = audit.Actor("olga")
+    olga = approver("olga")
     approvals.approve(ChangeRequest.objects.get(status="open"), sentence="yes", by=olga)
     apply_draft(web)
     change.refresh_from_db()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
+from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
@@ -13,8 +15,19 @@ from cluster.actions.problems import Rejected
 from cluster.approval import approval_of, editors
 from cluster.audit import Actor
 from cluster.desired import draft_print, draft_said
-from cluster.models import AuditEntry, Backend, ChangeRequest, Cluster, Director, Job, Revision, Role
-from tests.panel.conftest import ANN, apply_draft, person, text_of
+from cluster.models import (
+    AuditEntry,
+    Backend,
+    ChangeRequest,
+    Cluster,
+    Director,
+    Job,
+    Revision,
+    Role,
+    RoleBinding,
+    Rollout,
+)
+from tests.panel.conftest import ANN, apply_draft, approver, person, text_of
 
 OTTO, OLGA, PAUL = Actor("otto"), Actor("olga"), Actor("paul")
 
@@ -46,7 +59,7 @@ def test_without_an_approval_nothing_is_applied(strict: Cluster) -> None:
 
 def test_an_approved_change_is_applied_with_the_reason_it_was_approved_with(strict: Cluster) -> None:
     change = ask(strict, ticket="NET-7")
-    approvals.approve(change, sentence="weights are right", by=OLGA)
+    approvals.approve(change, sentence="weights are right", by=approver("olga"))
     job = apply_draft(strict, reason="another reason")
     change.refresh_from_db()
     revision = Revision.objects.get()
@@ -67,20 +80,20 @@ def test_nobody_approves_what_they_asked_for_or_edited(strict: Cluster, who: Act
 
 
 def test_who_removed_something_is_an_editor_too(strict: Cluster) -> None:
-    apply_with(strict, OLGA)
+    apply_with(strict, approver("olga"))
     backends.remove_backend(Backend.objects.get(), by=OTTO)
     assert editors(strict) == {"otto"}
 
 
 def test_an_edit_makes_the_request_and_its_approvals_void(strict: Cluster) -> None:
     change = ask(strict)
-    approvals.approve(change, sentence="fine", by=OLGA)
+    approvals.approve(change, sentence="fine", by=approver("olga"))
     backends.set_weight(Backend.objects.get(), seen_version=1, weight=7, by=OTTO)
     assert approval_of(change).status == "void"
     with pytest.raises(Rejected, match="is void: the draft was edited after it"):
         apply_draft(strict)
     with pytest.raises(Rejected, match="It is void"):
-        approvals.approve(change, sentence="fine", by=PAUL)
+        approvals.approve(change, sentence="fine", by=approver("paul"))
     newer = ask(strict)
     change.refresh_from_db()
     assert change.status == "superseded" and approval_of(newer).missing == 1
@@ -89,7 +102,7 @@ def test_an_edit_makes_the_request_and_its_approvals_void(strict: Cluster) -> No
 def test_an_approval_of_somebody_who_edits_afterwards_counts_no_more(strict: Cluster) -> None:
     """Also where the draft then says the same again."""
     change = ask(strict)
-    approvals.approve(change, sentence="fine", by=OLGA)
+    approvals.approve(change, sentence="fine", by=approver("olga"))
     for version, weight in ((1, 7), (2, 1)):
         backends.set_weight(Backend.objects.get(), seen_version=version, weight=weight, by=OLGA)
     approval = approval_of(change)
@@ -98,21 +111,77 @@ def test_an_approval_of_somebody_who_edits_afterwards_counts_no_more(strict: Clu
         apply_draft(strict)
 
 
+def close_account(user: User) -> None:
+    User.objects.filter(pk=user.pk).update(is_active=False)
+
+
+def take_role(user: User) -> None:
+    user.role_bindings.all().delete()
+
+
+def move_role_elsewhere(user: User) -> None:
+    user.role_bindings.update(cluster=clusters.create_cluster(name="elsewhere", description="", by=ANN))
+
+
+def remove_person(user: User) -> None:
+    user.delete()
+
+
+@pytest.mark.parametrize("lose", [close_account, take_role, move_role_elsewhere, remove_person])
+def test_an_approval_counts_only_while_its_approver_may_approve(
+    strict: Cluster, ann: Client, lose: Callable[[User], None]
+) -> None:
+    change = ask(strict)
+    approvals.approve(change, sentence="fine", by=approver("olga"))
+    assert approval_of(change).is_approved
+    lose(User.objects.get(username="olga"))
+    assert approval_of(change).missing == 1
+    sentence = "olga may no longer approve here, so that approval does not count. Change request"
+    with pytest.raises(Rejected, match=f"{sentence} {change.pk} still needs one other person to approve it"):
+        apply_draft(strict)
+    with pytest.raises(Rejected, match="olga may no longer approve here"):
+        seen, how = print_of(strict), changes.How(first="director1")
+        changes.apply(strict, seen=seen, reason="x", how=how, by=ANN)
+    assert not Revision.objects.exists() and not Job.objects.exists() and not Rollout.objects.exists()
+    page = text_of(ann.get(reverse("change-detail", args=[change.pk])))
+    assert "olga may no longer approve here, so this does not count." in page and "0 of 1" in page
+    approvals.approve(change, sentence="fine", by=approver("paul"))
+    assert apply_draft(strict).revision
+    entry = AuditEntry.objects.filter(action="cluster.apply").first()
+    assert entry and entry.after and entry.after["approved_by"] == ["paul"]
+    assert "may no longer" not in text_of(ann.get(reverse("change-detail", args=[change.pk])))
+
+
+def test_an_approval_by_a_group_ends_with_the_membership_and_comes_back_with_it(strict: Cluster) -> None:
+    olga, night = User.objects.create_user("olga"), Group.objects.create(name="night")
+    RoleBinding.objects.create(group=night, role=Role.APPROVER, cluster=strict)
+    olga.groups.add(night)
+    change = ask(strict)
+    approvals.approve(change, sentence="fine", by=Actor("olga", user_id=olga.pk))
+    assert approval_of(change).is_approved
+    olga.groups.remove(night)
+    assert approval_of(change).status == "waiting for approval"
+    with pytest.raises(Rejected, match="olga may no longer approve here"):
+        apply_draft(strict)
+    olga.groups.add(night)
+    assert apply_draft(strict).revision
+
+
 def test_two_have_to_be_two(strict: Cluster) -> None:
     Cluster.objects.update(approvals=2)
     change = ask(strict)
-    assert approvals.approve(change, sentence="fine", by=OLGA).missing == 1
+    assert approvals.approve(change, sentence="fine", by=approver("olga")).missing == 1
     with pytest.raises(Rejected, match="You have approved it already"):
-        approvals.approve(change, sentence="fine", by=OLGA)
+        approvals.approve(change, sentence="fine", by=approver("olga"))
     with pytest.raises(Rejected, match="still needs one other person"):
         apply_draft(strict)
-    assert not approvals.approve(change, sentence="fine", by=PAUL).missing
+    assert not approvals.approve(change, sentence="fine", by=approver("paul")).missing
     assert apply_draft(strict).revision
 
 
 def test_a_refusal_ends_the_request_and_says_why(strict: Cluster) -> None:
     change = ask(strict)
-    approvals.approve(change, sentence="fine", by=OLGA)
+    approvals.approve(change, sentence="fine", by=approver("olga"))
     approvals.refuse(change, sentence="wait for the release", by=OLGA)
     with pytest.raises(Rejected, match="Ask for approval first"):
         apply_draft(strict)
@@ -142,7 +211,7 @@ def test_one_request_is_open_at_a_time(strict: Cluster) -> None:
 def test_an_old_approval_does_not_come_back_with_an_old_draft(strict: Cluster) -> None:
     """The draft was approved, another was applied without approvals, and then the old one comes back."""
     change = ask(strict)
-    approvals.approve(change, sentence="fine", by=OLGA)
+    approvals.approve(change, sentence="fine", by=approver("olga"))
     backends.set_weight(Backend.objects.get(), seen_version=1, weight=7, by=OTTO)
     settings = {"name": "web", "description": ""}
     clusters.edit_cluster(strict, **settings, approvals=0, seen_version=1, reason="fire", by=ANN)
@@ -168,7 +237,7 @@ def test_in_an_emergency_an_administrator_changes_the_policy_which_is_written_do
 
 
 def test_what_is_on_the_directors_already_is_applied_again_without_approval(strict: Cluster) -> None:
-    apply_with(strict, OLGA)
+    apply_with(strict, approver("olga"))
     assert apply_draft(strict, reason="after drift", by=OTTO).revision == Revision.objects.get()
     with pytest.raises(Rejected, match="Nobody has to approve this"):
         ask(strict)
@@ -181,7 +250,7 @@ def test_an_apply_needs_a_reason(web: Cluster, backend: Backend, director: Direc
 
 
 def test_drains_and_profiles_are_no_edits(strict: Cluster) -> None:
-    apply_with(strict, OLGA)
+    apply_with(strict, approver("olga"))
     changes.carry_out(strict, reason="profile", by=PAUL)
     assert editors(strict) == frozenset()
     services.add_service(strict, services.ServiceFields("tcp", "192.0.2.9", 80), by=PAUL)
@@ -242,7 +311,7 @@ def test_the_request_says_what_it_changes_and_why_one_may_not_approve(strict: Cl
 
 
 def test_what_was_refused_can_still_be_looked_at(strict: Cluster, ann: Client) -> None:
-    apply_with(strict, OLGA)
+    apply_with(strict, approver("olga"))
     backends.set_weight(Backend.objects.get(), seen_version=1, weight=7, by=OTTO)
     change = ask(strict)
     approvals.refuse(change, sentence="wait for the release", by=OLGA)

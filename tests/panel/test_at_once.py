@@ -56,7 +56,7 @@ from cluster.models import (
     VirtualService,
 )
 from cluster.wire.messages import Event
-from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft
+from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft, approver
 
 OTTO = Actor("otto")
 TIMEOUT_S = 30.0
@@ -464,7 +464,14 @@ def test_entries_of_many_at_once_make_one_chain() -> None:
     assert chain.verify() is None and AuditHead.objects.get().sequence == 8
 
 
-OLGA, PAUL = Actor("olga"), Actor("paul")
+@pytest.fixture
+def olga(db: None) -> Actor:
+    return approver("olga")
+
+
+@pytest.fixture
+def paul(db: None) -> Actor:
+    return approver("paul")
 
 
 @pytest.fixture
@@ -479,29 +486,33 @@ def _again(change: ChangeRequest) -> ChangeRequest:
     return ChangeRequest.objects.select_related("cluster").get(pk=change.pk)
 
 
-def test_two_approvals_at_once_are_both_counted(web: Cluster, change: ChangeRequest) -> None:
+def test_two_approvals_at_once_are_both_counted(
+    web: Cluster, change: ChangeRequest, olga: Actor, paul: Actor
+) -> None:
     with transaction.atomic():
-        assert approvals.approve(_again(change), sentence="fine", by=OLGA).missing == 1
-        other = Other(lambda: approvals.approve(_again(change), sentence="fine", by=PAUL))
+        assert approvals.approve(_again(change), sentence="fine", by=olga).missing == 1
+        other = Other(lambda: approvals.approve(_again(change), sentence="fine", by=paul))
         other.until_it_waits()
     assert other.outcome().missing == 0
     assert apply_draft(web).revision is not None
 
 
-def test_one_person_in_two_windows_approves_once(web: Cluster, change: ChangeRequest) -> None:
+def test_one_person_in_two_windows_approves_once(web: Cluster, change: ChangeRequest, olga: Actor) -> None:
     with transaction.atomic():
-        approvals.approve(_again(change), sentence="fine", by=OLGA)
-        other = Other(lambda: approvals.approve(_again(change), sentence="fine", by=OLGA))
+        approvals.approve(_again(change), sentence="fine", by=olga)
+        other = Other(lambda: approvals.approve(_again(change), sentence="fine", by=olga))
         other.until_it_waits()
     _refused(other.outcome(), "You have approved it already")
     assert approval_of(_again(change)).missing == 1
 
 
-def test_an_apply_while_the_change_is_refused_does_not_happen(web: Cluster, change: ChangeRequest) -> None:
-    for who in (OLGA, PAUL):
+def test_an_apply_while_the_change_is_refused_does_not_happen(
+    web: Cluster, change: ChangeRequest, olga: Actor, paul: Actor
+) -> None:
+    for who in (olga, paul):
         approvals.approve(_again(change), sentence="fine", by=who)
     with transaction.atomic():
-        approvals.refuse(_again(change), sentence="not tonight", by=PAUL)
+        approvals.refuse(_again(change), sentence="not tonight", by=paul)
         other = Other(lambda: apply_draft(web))
         other.until_it_waits()
     _refused(other.outcome(), "Ask for approval first")
@@ -509,24 +520,24 @@ def test_an_apply_while_the_change_is_refused_does_not_happen(web: Cluster, chan
 
 
 def test_a_refusal_while_the_change_is_applied_comes_too_late_and_says_so(
-    web: Cluster, change: ChangeRequest
+    web: Cluster, change: ChangeRequest, olga: Actor, paul: Actor
 ) -> None:
-    for who in (OLGA, PAUL):
+    for who in (olga, paul):
         approvals.approve(_again(change), sentence="fine", by=who)
     with transaction.atomic():
         apply_draft(web)
-        other = Other(lambda: approvals.refuse(_again(change), sentence="not tonight", by=PAUL))
+        other = Other(lambda: approvals.refuse(_again(change), sentence="not tonight", by=paul))
         other.until_it_waits()
     _refused(other.outcome(), "is applied already by ann")
     assert Job.objects.count() == 1
 
 
 def test_an_approval_of_a_draft_that_is_edited_at_this_moment_is_refused(
-    change: ChangeRequest, backend: Backend
+    change: ChangeRequest, backend: Backend, olga: Actor
 ) -> None:
     with transaction.atomic():
         backends.set_weight(backend, seen_version=1, weight=9, by=OTTO)
-        other = Other(lambda: approvals.approve(_again(change), sentence="fine", by=OLGA))
+        other = Other(lambda: approvals.approve(_again(change), sentence="fine", by=olga))
         other.until_it_waits()
     _refused(other.outcome(), "It is void")
 

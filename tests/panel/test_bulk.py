@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 from django.test import Client
 from django.urls import reverse
 
 from cluster.actions import backends, drains, services
+from cluster.audit import Actor
 from cluster.ipvs.traffic.policy import Target
 from cluster.models import Backend, Cluster, Director, Drain, VirtualService
-from tests.panel.conftest import ANN, apply_draft
+from tests.panel.conftest import ANN, apply_draft, text_of
 
 
 @pytest.fixture
@@ -26,7 +30,20 @@ def four(web: Cluster, service: VirtualService, director: Director) -> list[Back
 
 
 def ticked(*chosen: Backend) -> list[str]:
-    return [f"{one.pk}:{one.version}" for one in chosen]
+    return [f"{one.pk}:{one.version}:{one.weight}" for one in chosen]
+
+
+def contested(response: Any) -> dict[int, tuple[str, str, str, str]]:
+    """What the page shows of those that somebody else was faster at: was, is, wanted, and who."""
+    return {
+        backend.pk: (one.opened, one.theirs, one.mine, opened.changed_by)
+        for backend, opened in response.context["contested"]
+        for one in opened.differences
+    }
+
+
+def weights() -> dict[int, int]:
+    return dict(Backend.objects.values_list("pk", "weight"))
 
 
 def test_a_weight_is_set_in_the_draft_of_all_but_those_that_somebody_changed(
@@ -34,12 +51,59 @@ def test_a_weight_is_set_in_the_draft_of_all_but_those_that_somebody_changed(
 ) -> None:
     asked = {"do": "set-weight", "weight": "7", "backend": ticked(four[0], four[3])}
     backends.set_weight(Backend.objects.get(pk=four[3].pk), seen_version=1, weight=2, by=ANN)
-    page = otto.post(reverse("cluster-bulk", args=[web.pk]), asked).content.decode()
-    assert "1 done, 1 refused" in page and "ann has changed it" in page
-    weights = dict(Backend.objects.values_list("pk", "weight"))
-    assert (weights[four[0].pk], weights[four[3].pk]) == (7, 2)
+    response = otto.post(reverse("cluster-bulk", args=[web.pk]), asked)
+    assert "1 done, 0 refused, 1 changed by somebody else" in text_of(response)
+    assert contested(response) == {four[3].pk: ("1", "2", "7", "ann")}
+    assert weights() == {four[0].pk: 7, four[1].pk: 1, four[2].pk: 1, four[3].pk: 2}
+
+
+def test_where_several_were_faster_one_table_shows_all_and_mine_goes_on_top_where_ticked(
+    web: Cluster, four: list[Backend], otto: Client
+) -> None:
+    url, asked = reverse("cluster-bulk", args=[web.pk]), {"do": "set-weight", "weight": "7"}
+    for one, weight in ((four[1], 2), (four[2], 3), (four[3], 4)):
+        backends.set_weight(Backend.objects.get(pk=one.pk), seen_version=1, weight=weight, by=ANN)
+    response = otto.post(url, asked | {"backend": ticked(*four)})
+    assert sorted(contested(response)) == sorted(one.pk for one in four[1:])
+    boxes = sorted(re.findall(r'name="backend" value="([^"]+)" checked', response.content.decode()))
+    assert boxes == [f"{one.pk}:2:{weight}" for one, weight in zip(four[1:], (2, 3, 4), strict=True)]
+    # A third is faster at one of those that are kept; what is not ticked stays as ann made it.
+    backends.set_weight(Backend.objects.get(pk=four[1].pk), seen_version=2, weight=9, by=Actor("paul"))
+    response = otto.post(url, asked | {"backend": boxes[:2]})
+    assert contested(response) == {four[1].pk: ("2", "9", "7", "paul")}
+    assert weights() == {four[0].pk: 7, four[1].pk: 9, four[2].pk: 7, four[3].pk: 4}
+
+
+def test_who_is_faster_between_the_look_and_the_save_is_shown_too(
+    web: Cluster, four: list[Backend], otto: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, faster = backends.set_weight, [2]
+
+    def late(backend: Backend, **said: Any) -> None:
+        if faster:
+            save(Backend.objects.get(pk=backend.pk), seen_version=1, weight=faster.pop(), by=ANN)
+        save(backend, **said)
+
+    monkeypatch.setattr(backends, "set_weight", late)
+    asked = {"do": "set-weight", "weight": "7", "backend": ticked(*four[:2])}
+    response = otto.post(reverse("cluster-bulk", args=[web.pk]), asked)
+    assert contested(response) == {four[0].pk: ("1", "2", "7", "ann")}
+    assert weights() == {four[0].pk: 2, four[1].pk: 7, four[2].pk: 1, four[3].pk: 1}
+
+
+def test_who_changed_something_else_is_in_nobodys_way(
+    web: Cluster, four: list[Backend], otto: Client
+) -> None:
+    named = backends.BackendFields(four[0].address, four[0].port, name="theirs")
+    backends.edit_backend(four[0], named, seen_version=1, by=ANN)
+    asked = {"do": "set-weight", "weight": "7", "backend": [f"{four[0].pk}:1:1"]}
+    assert "1 done, 0 refused" in text_of(otto.post(reverse("cluster-bulk", args=[web.pk]), asked))
+    row = Backend.objects.get(pk=four[0].pk)
+    assert (row.weight, row.name) == (7, "theirs")
     # Sent again, nothing is done twice.
-    assert "0 done, 2 refused" in otto.post(reverse("cluster-bulk", args=[web.pk]), asked).content.decode()
+    page = text_of(otto.post(reverse("cluster-bulk", args=[web.pk]), asked))
+    assert "1 done, 0 refused" in page and "Weight 7 in the draft already." in page
+    assert Backend.objects.get(pk=four[0].pk).version == row.version
 
 
 def test_a_drain_of_many_is_one_drain_and_names_those_that_it_leaves(
@@ -86,9 +150,9 @@ def test_a_window_for_many_is_planned_on_the_page_of_drains(
     ("said", "sentence"),
     [
         ({"do": "drain"}, "Tick at least one backend."),
-        ({"do": "drain", "backend": ["x", "1", "9" * 40 + ":1"]}, "Tick at least one backend."),
-        ({"do": "set-weight", "backend": ["1:1"], "weight": "70000"}, "The weight must be between"),
-        ({"do": "explode", "backend": ["1:1"]}, "Select a valid choice"),
+        ({"do": "drain", "backend": ["x", "1", "1:1", "9" * 40 + ":1:1"]}, "Tick at least one backend."),
+        ({"do": "set-weight", "backend": ["1:1:1"], "weight": "70000"}, "The weight must be between"),
+        ({"do": "explode", "backend": ["1:1:1"]}, "Select a valid choice"),
     ],
 )
 def test_what_makes_no_sense_is_said_on_the_clusters_page(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.auth.models import User
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.test import Client
 from django.urls import reverse
 
 from cluster import desired
-from cluster.actions import backends, policies, revisions
+from cluster.actions import backends, clusters, directors, policies, revisions
 from cluster.actions.problems import Rejected
+from cluster.audit import Actor
 from cluster.ipvs.formats import kinds
 from cluster.ipvs.traffic.policy import Policy
-from cluster.models import AuditEntry, Backend, Cluster, Revision, VirtualService
+from cluster.models import AuditEntry, Backend, Cluster, Director, Revision, VirtualService
 from tests.panel.conftest import ANN, apply_draft, text_of
 
 
@@ -90,7 +93,7 @@ def test_a_tag_is_one_revisions_alone(two: Cluster, otto: Client) -> None:
 
 @pytest.mark.parametrize("kind", kinds.FORMATS)
 def test_an_export_can_be_read_again(two: Cluster, vera: Client, kind: str) -> None:
-    response = vera.get(reverse("revision-export", args=[two.pk, 2, kind]))
+    response = vera.post(reverse("revision-export", args=[two.pk, 2, kind]))
     assert response["Content-Disposition"].startswith('attachment; filename="web-revision-2.')
     table = desired.revision_said(Revision.objects.get(number=2))[0]
     assert kinds.parse(response.content.decode(), kind=kind).table == table
@@ -99,8 +102,104 @@ def test_an_export_can_be_read_again(two: Cluster, vera: Client, kind: str) -> N
 def test_an_export_names_what_its_format_cannot_say(two: Cluster, vera: Client) -> None:
     VirtualService.objects.update(protocol="sctp")
     apply_draft(two)
-    text = vera.get(reverse("revision-export", args=[two.pk, 3, "ldirectord"])).content.decode()
+    text = vera.post(reverse("revision-export", args=[two.pk, 3, "ldirectord"])).content.decode()
     assert (
         text.startswith("# Left out of revision 3: ") and not kinds.parse(text, kind="ldirectord").table.keys
     )
-    assert vera.get(reverse("revision-export", args=[two.pk, 3, "nothing"])).status_code == 404
+    assert vera.post(reverse("revision-export", args=[two.pk, 3, "nothing"])).status_code == 404
+
+
+@pytest.mark.parametrize("kind", sorted(kinds.FORMATS))
+def test_an_export_is_written_down(two: Cluster, vera: Client, kind: str) -> None:
+    url = reverse("revision-export", args=[two.pk, 2, kind])
+    assert f'formaction="{url}"' in vera.get(reverse("revision-detail", args=[two.pk, 2])).content.decode()
+    before = AuditEntry.objects.count()
+    assert vera.get(url).status_code == 405 and AuditEntry.objects.count() == before
+    file = vera.post(url)["Content-Disposition"].split('"')[1]
+    entry = AuditEntry.objects.first()
+    assert entry is not None and AuditEntry.objects.count() == before + 1
+    assert (entry.actor, entry.action, entry.role) == ("vera", "revision.export", "viewer")
+    assert entry.target == f"web revision 2 as {kinds.FORMATS[kind].title}"
+    assert (entry.cluster, entry.object_kind) == ("web", "revision")
+    assert entry.after and (entry.after["revision"], entry.after["kind"], entry.after["file"]) == (
+        2,
+        kind,
+        file,
+    )
+    page = text_of(vera.get(reverse("audit-list"), {"q": "action:revision.export"}))
+    assert entry.target in page
+    assert file in text_of(vera.get(reverse("audit-detail", args=[entry.sequence])))
+
+
+def test_what_is_not_exported_is_not_written_down(two: Cluster, vera: Client, mallory: Client) -> None:
+    before = AuditEntry.objects.count()
+    assert vera.post(reverse("revision-export", args=[two.pk, 9, "json"])).status_code == 404
+    assert mallory.post(reverse("revision-export", args=[two.pk, 2, "json"])).status_code == 404
+    assert AuditEntry.objects.count() == before
+
+
+# ── In the database ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _raw(statement: str, *said: object) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statement, said)
+
+
+COLUMNS = sorted({field.column for field in Revision._meta.fields} - {"author_id"})
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_the_database_itself_refuses_to_change_a_revision(two: Cluster, column: str) -> None:
+    before = Revision.objects.order_by("number").values().first()
+    with pytest.raises(DatabaseError, match="A revision never changes"):
+        _raw(f'UPDATE cluster_revision SET "{column}" = "{column}" WHERE number = 1')
+    assert Revision.objects.order_by("number").values().first() == before
+
+
+@pytest.mark.parametrize("which", ["", " WHERE number = 1", " WHERE number = 2"])
+def test_the_database_itself_refuses_to_delete_a_revision(two: Cluster, which: str) -> None:
+    with pytest.raises(DatabaseError, match="deleted with its cluster alone"):
+        _raw(f"DELETE FROM cluster_revision{which}")
+    assert Revision.objects.count() == 2
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL has no INSERT OR REPLACE")
+@pytest.mark.parametrize("pk", ["id", "id + 100"])
+def test_the_database_itself_refuses_to_replace_a_revision(two: Cluster, pk: str) -> None:
+    names = ["cluster_id", "number", "table", "traffic", "fingerprint", "author_name", "ticket", "created"]
+    kept = ", ".join(f'"{name}"' for name in names)
+    with pytest.raises(DatabaseError, match="A revision never changes"):
+        _raw(
+            f"INSERT OR REPLACE INTO cluster_revision (id, reason, {kept})"
+            f" SELECT {pk}, 'another', {kept} FROM cluster_revision WHERE number = 1"
+        )
+
+
+def test_an_account_that_is_removed_leaves_its_name_at_its_revisions_and_no_other_takes_its_place(
+    web: Cluster, backend: Backend, director: Director
+) -> None:
+    ann = User.objects.create_user("ann")
+    revision = apply_draft(web, by=Actor("ann", user_id=ann.pk)).revision
+    assert revision is not None and revision.author == ann
+    with pytest.raises(DatabaseError, match="A revision never changes"):
+        _raw("UPDATE cluster_revision SET author_id = %s", ann.pk)
+    ann.delete()
+    revision.refresh_from_db()
+    assert (revision.author, revision.author_name) == (None, "ann")
+
+
+def test_a_removed_cluster_takes_its_revisions_with_it(two: Cluster, other: Cluster) -> None:
+    revisions.tag(Revision.objects.get(number=1), name="good", by=ANN)
+    directors.release_director(Director.objects.get(), by=ANN)
+    clusters.remove_cluster(two, by=ANN)
+    connection.check_constraints()
+    assert not Revision.objects.exists() and [row.name for row in Cluster.objects.all()] == ["other"]
+
+
+def test_a_cluster_does_not_go_without_its_revisions(two: Cluster) -> None:
+    Cluster.objects.get(pk=two.pk).delete()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        connection.check_constraints()
+    # The test's own end looks again.
+    Revision.objects.all().delete()

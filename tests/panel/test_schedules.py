@@ -14,10 +14,9 @@ from django.utils import timezone
 from cluster import due
 from cluster.actions import approvals, backends, clusters, rollouts, schedules
 from cluster.actions.problems import Rejected
-from cluster.audit import Actor
 from cluster.desired import draft_policies, draft_print, draft_said, draft_table
 from cluster.models import AuditEntry, Backend, Cluster, Director, Job, PlannedApply, Revision, Run
-from tests.panel.conftest import ANN, apply_draft
+from tests.panel.conftest import ANN, apply_draft, approver
 
 
 @pytest.fixture
@@ -178,7 +177,7 @@ def test_what_needs_an_approval_has_it_before_it_is_planned_and_keeps_it(
     refused = post(otto, web, seen=seen, begins_at=moment(60))
     assert "Ask for approval first" in refused.content.decode() and not PlannedApply.objects.exists()
     change = approvals.ask(web, seen=seen, reason="peak", ticket="NET-7", by=ANN)
-    approvals.approve(change, sentence="fine", by=Actor("olga"))
+    approvals.approve(change, sentence="fine", by=approver("olga"))
     assert post(otto, web, seen=seen, begins_at=moment(60)).status_code == 302
     # Another edit makes the request void, and not what was planned by it.
     backends.set_weight(backend, seen_version=backend.version, weight=9, by=ANN)
@@ -190,3 +189,60 @@ def test_what_needs_an_approval_has_it_before_it_is_planned_and_keeps_it(
     assert (change.status, change.revision) == ("applied", revision)
     entry = AuditEntry.objects.filter(action="cluster.apply").first()
     assert entry and entry.after["approved_by"] == ["olga"]
+
+
+@pytest.fixture
+def approved(planned: PlannedApply, web: Cluster, otto: Client) -> PlannedApply:
+    """Weight 7 again, approved by olga and then planned."""
+    schedules.cancel(planned, by=ANN)
+    Cluster.objects.filter(pk=web.pk).update(approvals=1)
+    seen = draft_print(*draft_said(Cluster.objects.get(pk=web.pk)))
+    change = approvals.ask(web, seen=seen, reason="peak", ticket="", by=ANN)
+    approvals.approve(change, sentence="fine", by=approver("olga"))
+    assert post(otto, web, begins_at=moment(60), first="director1").status_code == 302
+    return PlannedApply.objects.get(status="planned")
+
+
+@pytest.mark.parametrize("lost", ["role", "account", "person"])
+def test_who_approved_has_to_be_allowed_to_when_it_goes_out(
+    approved: PlannedApply, web: Cluster, vera: Client, lost: str
+) -> None:
+    olga = User.objects.get(username="olga")
+    if lost == "role":
+        olga.role_bindings.all().delete()
+    elif lost == "account":
+        User.objects.filter(pk=olga.pk).update(is_active=False)
+    else:
+        olga.delete()
+    let_it_be_time()
+    approved.refresh_from_db()
+    assert (newest()[0], approved.status, web.rollouts.count()) == (1, "refused", 0)
+    assert approved.cause == (
+        "olga may no longer approve here, so that approval does not count. It needs one other person to"
+        " approve it. Ask for that, and plan it again."
+    )
+    entry = AuditEntry.objects.first()
+    assert entry and (entry.action, entry.result, entry.reason) == ("apply.refuse", "refused", approved.cause)
+    page = vera.get(reverse("planned-list", args=[web.pk])).content.decode()
+    assert "olga may no longer approve here" in page
+
+
+def test_an_approver_that_is_not_needed_any_more_may_go(approved: PlannedApply) -> None:
+    User.objects.get(username="olga").delete()
+    Cluster.objects.update(approvals=0)
+    let_it_be_time()
+    assert newest()[:2] == (2, 7)
+
+
+def test_what_needs_more_approvals_when_its_hour_comes_does_not_go_out(planned: PlannedApply) -> None:
+    Cluster.objects.update(approvals=2)
+    let_it_be_time()
+    planned.refresh_from_db()
+    assert newest()[0] == 1 and planned.cause.startswith("It needs 2 other people to approve it.")
+
+
+def test_what_is_in_force_already_goes_out_without_an_approval(web: Cluster, job: Job, otto: Client) -> None:
+    assert post(otto, web, begins_at=moment(60)).status_code == 302
+    Cluster.objects.update(approvals=1)
+    let_it_be_time()
+    assert PlannedApply.objects.get().status == "done"

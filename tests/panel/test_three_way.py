@@ -18,7 +18,6 @@ from cluster.desired import policy_value
 from cluster.ipvs.traffic.checks import Check, CheckKind
 from cluster.ipvs.traffic.policy import Hours, Policy
 from cluster.models import Backend, Cluster, VirtualService, WeightProfile
-from tests.panel.conftest import text_of
 from tests.panel.test_profiles import said
 
 OLGA = Actor("olga")
@@ -99,11 +98,53 @@ def test_one_click_takes_theirs_or_keeps_mine(otto: Client, backend: Backend) ->
     assert (row.weight, row.name) == (7, "mine")
 
 
-def test_a_weight_that_comes_second_is_said_beside_theirs(otto: Client, backend: Backend) -> None:
+def row_of(client: Client, backend: Backend) -> Page:
+    """The quick form of a weight, in its row of the service's page."""
+    page = Page.__new__(Page)
+    page.client, page.url = client, reverse("backend-set-weight", args=[backend.pk])
+    text = client.get(reverse("service-detail", args=[backend.service_id])).content.decode()
+    form = text.split(f'action="{page.url}"')[1].split("</form>")[0]
+    found = re.findall(r'name="(version|opened|weight)"[^>]* value="([^"]*)"', form)
+    page.fields = {name: [unescape(value)] for name, value in found}
+    return page
+
+
+def test_a_weight_that_comes_second_is_shown_beside_theirs(otto: Client, backend: Backend) -> None:
+    page = row_of(otto, backend).type(weight=3)
     backends.set_weight(backend, seen_version=1, weight=7, by=OLGA)
-    url = reverse("backend-set-weight", args=[backend.pk])
-    page = text_of(otto.post(url, {"weight": 3, "version": 1}, follow=True))
-    assert "olga has changed it" in page and "weight 7" in page and "You wanted weight 3." in page
+    page.press()
+    assert page.rows == {"weight": ("1", "7", "3")} and "olga has changed it" in page.text
+    assert (page.fields["weight"], Backend.objects.get().weight) == (["3"], 7)
+    assert page.press(take="weight").fields["weight"] == ["7"]
+    assert page.press(keep="weight").press().response.status_code == 302
+    row = Backend.objects.get()
+    assert (row.weight, row.version, row.changed_by) == (3, 3, "otto")
+
+
+def test_a_weight_is_set_where_somebody_changed_something_else_or_wants_the_same(
+    otto: Client, backend: Backend
+) -> None:
+    page = row_of(otto, backend).type(weight=3)
+    backends.edit_backend(backend, fields_of(backend, name="theirs"), seen_version=1, by=OLGA)
+    assert page.press().response.status_code == 302
+    row = Backend.objects.get()
+    assert (row.weight, row.name) == (3, "theirs")
+    page = row_of(otto, row).type(weight=5)
+    backends.set_weight(row, seen_version=3, weight=5, by=OLGA)
+    assert page.press().response.status_code == 302
+    assert Backend.objects.get().weight == 5
+
+
+def test_a_weight_that_cannot_be_is_said_at_its_field(otto: Client, backend: Backend) -> None:
+    page = row_of(otto, backend).type(weight=70000).press()
+    assert "The weight must be between 0 and 65535." in page.text and page.fields["weight"] == ["70000"]
+
+
+def test_a_weight_of_a_backend_that_is_gone_is_not_lost(otto: Client, backend: Backend) -> None:
+    page = row_of(otto, backend).type(weight=37)
+    backends.remove_backend(backend, by=OLGA)
+    answer = otto.post(page.url, page.fields)
+    assert answer.status_code == 404 and "<dd>37</dd>" in answer.content.decode()
 
 
 def test_what_was_typed_is_shown_where_the_object_is_gone(otto: Client, backend: Backend) -> None:
