@@ -145,7 +145,11 @@ def test_an_upgraded_log_goes_on_and_is_still_append_only(tmp_path: Path) -> Non
     run([sys.executable, "manage.py", "migrate"])
     assert b"intact up to entry #3" in run([sys.executable, "manage.py", "audit_verify"]).stdout
     with closing(sqlite3.connect(database)) as opened:
-        for statement in ("UPDATE cluster_auditentry SET role = 'x'", "DELETE FROM cluster_auditentry"):
+        for statement in (
+            "UPDATE cluster_auditentry SET role = 'x'",
+            "DELETE FROM cluster_auditentry",
+            "INSERT OR REPLACE INTO cluster_auditentry SELECT * FROM cluster_auditentry WHERE sequence = 2",
+        ):
             with pytest.raises(sqlite3.IntegrityError, match="append-only"):
                 opened.execute(statement)
 
