@@ -17,22 +17,24 @@ from django.utils.timesince import timesince
 register = template.Library()
 
 # Each has a symbol state-<status> in icons.svg and a colour .state-<status> in app.css.
-_OF_RUNS = (
-    "queued sent running applied partial refused failed unknown superseded cancelled waiting held reverted"
+_KNOWN = (
+    # of runs
+    "queued, sent, running, applied, partial, refused, failed, unknown, superseded, cancelled, waiting, held",
+    "reverted",
+    # of directors and clusters, of modules, of backends, of drains
+    "online, away, in sync, pending, drift, draft",
+    "loaded, loadable, missing",
+    "up, unchecked, returning, down, kept, removed, sorry, draining, cut",
+    "planned, drained, ended",
+    # of anything
+    "ok, disabled, done, denied, warning",
 )
-_OF_DIRECTORS_AND_CLUSTERS = ("online", "away", "in sync", "pending", "drift", "draft")
-_OF_MODULES = "loaded loadable missing"
-_OF_BACKENDS = "up unchecked returning down kept removed sorry draining cut"
-_OF_DRAINS = "planned drained ended"
-_OF_ANYTHING = "ok disabled done denied warning"
 # The words of each, where a page says no other.
-STATUSES: Final = {
-    status: status
-    for status in (
-        *(*_OF_RUNS.split(), *_OF_DIRECTORS_AND_CLUSTERS, *_OF_MODULES.split()),
-        *(*_OF_BACKENDS.split(), *_OF_DRAINS.split(), *_OF_ANYTHING.split()),
-    )
-} | {"applied": "verified", "waiting": "waiting for director", "held": "waits for the first"}
+STATUSES: Final = {one: one for some in _KNOWN for one in some.split(", ")} | {
+    "applied": "verified",
+    "waiting": "waiting for director",
+    "held": "waits for the first",
+}
 
 
 @register.simple_tag
