@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -36,8 +37,9 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     if user is None or not user.is_authenticated or getattr(request, "htmx", False):
         return {}
     is_administrator = access.may(user, "administer")
+    directors = list(Director.objects.only("name", "cluster_id", "announced_at", "facts"))
     counts = {
-        "director-list": Director.objects.waiting().count() if is_administrator else 0,
+        "director-list": sum(one.is_waiting for one in directors) if is_administrator else 0,
         "change-list": _changes_to_approve(user),
     }
     shown = {
@@ -49,7 +51,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
         "role_label": _role_label(user),
         "user_menu": [{"label": "Account", "icon": "key", "url": reverse("account")}],
         "logout_url": reverse("logout"),
-        "banners": _banners(user),
+        "banners": _banners(user, directors),
         "version": settings.VERSION,
         "server_now": time.time(),
     }
@@ -91,12 +93,12 @@ def _role_label(user: Any) -> str:
     return ", ".join(f"{one.role} of {names[one.cluster_id]}" for one in given if one.cluster_id) or "no role"
 
 
-def _banners(user: Any) -> list[dict[str, str]]:
+def _banners(user: Any, directors: Sequence[Director]) -> list[dict[str, str]]:
     banners = []
     if broken := AuditHead.objects.exclude(broken="").values_list("broken", flat=True).first():
         text = f"The audit log is not what was written, from entry {broken} Run manage.py audit_verify."
         banners.append({"level": "danger", "icon": "alert-triangle", "text": text})
-    stand_ins = [one.name for one in Director.objects.only("name", "facts") if one.is_stand_in]
+    stand_ins = [one.name for one in directors if one.is_stand_in]
     if stand_ins:
         verb = "keeps its table" if len(stand_ins) == 1 else "keep their tables"
         text = f"No IPVS kernel: {', '.join(stand_ins[:5])} {verb} in memory. No packet is balanced there."

@@ -131,6 +131,11 @@ class Director(models.Model):
         return bool(self.facts.get("goes_back"))
 
     @property
+    def is_waiting(self) -> bool:
+        """As `Directors.waiting` has it."""
+        return self.cluster_id is None and self.announced_at >= timezone.now() - FORGET_WAITING_AFTER
+
+    @property
     def is_stand_in(self) -> bool:
         """True where it keeps its table in memory because it has no IPVS kernel."""
         return bool(self.facts.get("stand_in"))

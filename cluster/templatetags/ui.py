@@ -65,7 +65,7 @@ def time_ago(at: datetime | None, empty: str = "never") -> SafeString:
     without one."""
     if not at:
         return format_html('<span class="nothing">{}</span>', empty)
-    moment = f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    moment = at.astimezone(UTC).isoformat(" ", "seconds")[:19]
     return format_html(
         '<time datetime="{}Z" data-relative title="{} UTC">{} ago</time>',
         moment.replace(" ", "T"),
