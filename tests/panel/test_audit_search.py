@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
 from django.contrib.auth.models import User
@@ -152,17 +152,18 @@ def test_pages_lead_to_the_end_and_back(
     url, seen = f"{URL}?q={query}", []
     while url:
         page = ann.get(url).content.decode()
-        listed = [int(number) for number in re.findall(r'class="num"><a href="/audit/(\d+)/', page)]
+        listed = [int(number) for number in re.findall(r'class="num"><a href="(\d+)/', page)]
         seen.append(listed)
         last, url = url, _linked(page, "next")
     flat = [number for listed in seen for number in listed]
     expected = _sequences(query)
     assert flat == expected and len(flat) >= 230
+    assert ann.get(urljoin(URL, f"{flat[0]}/")).context["entry"].sequence == flat[0]
     back: set[int] = set()
     url = last
     while url:
         page = ann.get(url).content.decode()
-        back.update(int(number) for number in re.findall(r'class="num"><a href="/audit/(\d+)/', page))
+        back.update(int(number) for number in re.findall(r'class="num"><a href="(\d+)/', page))
         url = _linked(page, "prev")
     assert back == set(expected)
 
