@@ -58,6 +58,22 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
     yield from bank(tmp_path_factory.mktemp("old"), ciphers="NORMAL:-VERS-ALL:+VERS-TLS1.1")
 
 
+@pytest.fixture
+def doubtful(
+    way: str,
+    kind: str,
+    request: pytest.FixtureRequest,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> str:
+    """The address of a directory with a certificate of this kind, of which the panel is told."""
+    it: Bank = request.getfixturevalue("good" if kind == "foreign" else kind)
+    trusts = Authority(tmp_path).file if kind == "foreign" else it.authority
+    configure(it.url(way), settings, monkeypatch, trusts=trusts)
+    return it.url(way)
+
+
 def refuses_as_for_a_wrong_password(client: Client) -> None:
     """The browser learns nothing else."""
     right, wrong = sign_in(client), sign_in(client, password="wrong")
@@ -87,44 +103,20 @@ def test_a_certificate_of_the_authority_for_this_name_lets_passwords_through(
     ],
 )
 def test_any_other_is_refused_and_the_log_says_why(
-    way: str,
-    kind: str,
-    said: str,
-    request: pytest.FixtureRequest,
-    settings: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    tmp_path: Path,
-    db: None,
-    client: Client,
+    doubtful: str, said: str, caplog: pytest.LogCaptureFixture, db: None, client: Client
 ) -> None:
-    it: Bank = request.getfixturevalue("good" if kind == "foreign" else kind)
-    trusts = Authority(tmp_path).file if kind == "foreign" else it.authority
-    configure(it.url(way), settings, monkeypatch, trusts=trusts)
     refuses_as_for_a_wrong_password(client)
     (line, *_) = [
         record.getMessage() for record in caplog.records if "Caught LDAPError" in record.getMessage()
     ]
-    assert it.url(way) in line and said in line
+    assert doubtful in line and said in line
 
 
 @WAYS
 @pytest.mark.parametrize("kind", ["foreign", "misnamed", "expired"])
-def test_libldap_looks_at_the_certificate_too(
-    way: str,
-    kind: str,
-    request: pytest.FixtureRequest,
-    settings: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    db: None,
-    client: Client,
-) -> None:
+def test_libldap_looks_at_the_certificate_too(doubtful: str, settings: Any, db: None, client: Client) -> None:
     """What was looked at before it is another connection, which somebody on the way could tell apart."""
-    it: Bank = request.getfixturevalue("good" if kind == "foreign" else kind)
-    trusts = Authority(tmp_path).file if kind == "foreign" else it.authority
-    configure(it.url(way), settings, monkeypatch, trusts=trusts)
-    settings.AUTH_LDAP_SERVER_URI = it.url(way)
+    settings.AUTH_LDAP_SERVER_URI = doubtful
     refuses_as_for_a_wrong_password(client)
 
 

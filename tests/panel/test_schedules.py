@@ -85,15 +85,20 @@ def test_another_apply_meanwhile_is_not_undone(planned: PlannedApply, web: Clust
     assert entry and (entry.action, entry.result) == ("apply.refuse", "refused")
 
 
+def take_from(name: str, lost: str) -> None:
+    """Somebody loses the role, is closed, or is removed."""
+    user = User.objects.get(username=name)
+    if lost == "role":
+        user.role_bindings.all().delete()
+    elif lost == "account":
+        User.objects.filter(pk=user.pk).update(is_active=False)
+    else:
+        user.delete()
+
+
 @pytest.mark.parametrize("lost", ["role", "account", "person"])
 def test_who_lost_the_right_meanwhile_applies_nothing(planned: PlannedApply, lost: str) -> None:
-    otto = User.objects.get(username="otto")
-    if lost == "role":
-        otto.role_bindings.all().delete()
-    elif lost == "account":
-        User.objects.filter(pk=otto.pk).update(is_active=False)
-    else:
-        otto.delete()
+    take_from("otto", lost)
     let_it_be_time()
     planned.refresh_from_db()
     assert (newest()[0], planned.status) == (1, "refused")
@@ -207,13 +212,7 @@ def approved(planned: PlannedApply, web: Cluster, otto: Client) -> PlannedApply:
 def test_who_approved_has_to_be_allowed_to_when_it_goes_out(
     approved: PlannedApply, web: Cluster, vera: Client, lost: str
 ) -> None:
-    olga = User.objects.get(username="olga")
-    if lost == "role":
-        olga.role_bindings.all().delete()
-    elif lost == "account":
-        User.objects.filter(pk=olga.pk).update(is_active=False)
-    else:
-        olga.delete()
+    take_from("olga", lost)
     let_it_be_time()
     approved.refresh_from_db()
     assert (newest()[0], approved.status, web.rollouts.count()) == (1, "refused", 0)
