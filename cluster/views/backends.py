@@ -68,8 +68,7 @@ def backend_set_weight(request: OperatorRequest, pk: int) -> HttpResponse:
             return backend_set_weight(request, pk)
         except Rejected as rejected:
             form.add_problems(rejected)
-    context = {"form": form, "opened": shown, "service": backend.service}
-    context["backend"] = get_object_or_404(Backend, pk=pk)
+    context = {"form": form, "opened": shown, "service": backend.service, "backend": backend}
     return render(request, "cluster/backend_weight.html", context)
 
 
