@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final
 
@@ -62,6 +63,7 @@ _PERSISTENT, _HASHED = 0x1, 0x2
 # Everything but the kernel's own bit is ours to say, so that a SET leaves no flag that we can't see.
 _FLAG_MASK = 0xFFFFFFFF & ~_HASHED
 _IPV4_ALONE, _IPV6_ALONE = 0xFFFFFFFF, 128
+_FEW = 64
 
 _ATTRIBUTE, _FLAGS, _WEIGHT = struct.Struct("=HH"), struct.Struct("=II"), struct.Struct("=i")
 NESTED, _KIND_MASK = 0x8000, 0x3FFF
@@ -92,7 +94,9 @@ def encode_step(step: Step) -> tuple[int, bytes]:
     the protocol can hold."""
     command = COMMANDS[step.operation]
     if step.operation in (Operation.ADD_SERVICE, Operation.SET_SERVICE):
-        return command, attribute(SERVICE | NESTED, _key(step.service.key) + _header(step.service))
+        one = step.service
+        header = _header(one.key.family, one.scheduler, one.flags, one.persistence)
+        return command, attribute(SERVICE | NESTED, _key(one.key) + header)
     service = encode_key(step.service.key)
     if step.operation is Operation.REMOVE_SERVICE:
         return command, service
@@ -191,28 +195,32 @@ def decode_address(data: bytes, family: int) -> str:
 
 
 def _key(key: ServiceKey) -> bytes:
-    family = attribute(_S_FAMILY, struct.pack("=H", family_number(key.family)))
+    kind = _kind(key.family, key.protocol)
     if key.protocol is Protocol.FIREWALL_MARK:
-        return family + attribute(_S_MARK, struct.pack("=I", key.mark))
-    return (
-        family
-        + attribute(_S_PROTOCOL, struct.pack("=H", key.protocol))
-        + attribute(S_ADDRESS, _packed(key.address))
-        + attribute(S_PORT, struct.pack("!H", key.port))
-    )
+        return kind + attribute(_S_MARK, struct.pack("=I", key.mark))
+    return kind + attribute(S_ADDRESS, _packed(key.address)) + attribute(S_PORT, struct.pack("!H", key.port))
 
 
-def _header(service: Service) -> bytes:
-    held, flags = service.persistence, int(service.flags)
-    alone = _IPV6_ALONE if service.key.family == 6 else _IPV4_ALONE
+# A table has many services, but few kinds of them.
+@lru_cache(maxsize=_FEW)
+def _kind(family: int, protocol: Protocol) -> bytes:
+    kind = attribute(_S_FAMILY, struct.pack("=H", family_number(family)))
+    if protocol is not Protocol.FIREWALL_MARK:
+        kind += attribute(_S_PROTOCOL, struct.pack("=H", protocol))
+    return kind
+
+
+@lru_cache(maxsize=_FEW)
+def _header(family: int, scheduler: str, flags: ServiceFlags, held: Persistence | None) -> bytes:
+    bits, alone = int(flags), _IPV6_ALONE if family == 6 else _IPV4_ALONE
     timeout, mask, engine = (held.timeout_s, held.netmask, held.engine) if held else (0, alone, "")
     if held:
-        flags |= _PERSISTENT
+        bits |= _PERSISTENT
     # For IPv6 the field that is called a mask is the prefix's length, in the host's byte order.
-    netmask = struct.pack("=I" if service.key.family == 6 else "!I", mask)
+    netmask = struct.pack("=I" if family == 6 else "!I", mask)
     return (
-        attribute(_S_SCHEDULER, _nul_ended(service.scheduler))
-        + attribute(_S_FLAGS, struct.pack("=II", flags & _FLAG_MASK, _FLAG_MASK))
+        attribute(_S_SCHEDULER, _nul_ended(scheduler))
+        + attribute(_S_FLAGS, struct.pack("=II", bits & _FLAG_MASK, _FLAG_MASK))
         + attribute(_S_TIMEOUT, struct.pack("=I", timeout))
         + attribute(_S_NETMASK, netmask)
         + (attribute(_S_ENGINE, _nul_ended(engine)) if engine else b"")

@@ -18,15 +18,15 @@ from cluster.ipvs.state import Backend, Service
 _HEADER: Final = struct.Struct("=IHHIIBBH")
 # What follows the message's number: the port, which is the kernel's, and the command.
 _COMMAND: Final = struct.Struct("=IBBH")
-_KIND: Final = struct.Struct("=HH")
+_HEAD: Final = struct.Struct("=IHH")
 _ADDRESS_END: Final = 4 + 16
 _MOST_FORMS: Final = 4096
 
 _settings = attrgetter("port", "weight", "forwarding", "upper", "lower", "tunnel")
 
 
-# How to pack a message around an address: the format, the length, and the bytes before and after it.
-_Form = tuple[Any, int, bytes, bytes]
+# How to pack a message: the format, and the bytes before its number, before the address, and after it.
+_Form = tuple[Any, bytes, bytes, bytes]
 
 
 class Encoder:
@@ -36,6 +36,7 @@ class Encoder:
         self._family = family
         self._flags = flags
         self._middle = b""
+        self._service: Service | None = None
         self._operation: Operation | None = None
         # By the backend's settings, apart for IPv4 and IPv6.
         self._forms: tuple[dict[object, _Form], dict[object, _Form]] = {}, {}
@@ -43,41 +44,58 @@ class Encoder:
     def messages(self, steps: Iterable[Step], number: int) -> Iterator[bytes]:
         """The message of each step, numbered from `number`. Empty, and without a number, for a step with a
         value that no field can hold."""
-        kind = _KIND.pack(self._family, self._flags)
-        service: Service | None = None
-        operation: Operation | None = None
+        service = operation = port = weight = forwarding = upper = lower = tunnel = None
         for step in steps:
             backend = step.backend
-            try:
-                if backend is None:
-                    message = self._plain(step, number)
-                else:
-                    if step.service is not service or step.operation is not operation:
-                        # Where this raises, the next step of the service must come here again.
-                        self._turn_to(step)
-                        middle, (forms4, forms6) = self._middle, self._forms
+            if backend is None:
+                message = self._plain(step, number)
+            else:
+                try:
+                    # Field by field: to look for a tuple of them each time costs as much as all the rest.
+                    if (
+                        step.service is not service
+                        or step.operation is not operation
+                        or backend.port != port
+                        or backend.weight != weight
+                        or backend.forwarding is not forwarding
+                        or backend.upper != upper
+                        or backend.lower != lower
+                        or backend.tunnel is not tunnel
+                    ):
+                        settings = _settings(backend)
+                        pack, head, before, after = self._form_of(step, backend, settings)
+                        before = self._middle + before
+                        family = AF_INET6 if ":" in backend.address else AF_INET
                         service, operation = step.service, step.operation
-                    address = backend.address
-                    family, forms = (AF_INET6, forms6) if ":" in address else (AF_INET, forms4)
-                    settings = _settings(backend)
-                    form = forms.get(settings)
-                    if form is None:
-                        form = self._form(step, backend)
-                        if len(forms) < _MOST_FORMS:
-                            forms[settings] = form
-                    pack, length, before, after = form
-                    message = pack(length, kind, number, middle, before, inet_pton(family, address), after)
-            except (struct.error, ValueError, OSError):
-                yield b""
-                continue
+                        port, weight, forwarding, upper, lower, tunnel = settings
+                    message = pack(head, number, before, inet_pton(family, backend.address), after)
+                except (struct.error, ValueError, OSError):
+                    # An address of the other family, or a value that no field can hold.
+                    service = None
+                    message = self._plain(step, number)
             yield message
-            number += 1
+            if message:
+                number += 1
 
     def _plain(self, step: Step, number: int) -> bytes:
-        command, payload = codec.encode_step(step)
+        try:
+            command, payload = codec.encode_step(step)
+        except (struct.error, ValueError, OSError):
+            return b""
         length = _HEADER.size + len(payload)
         head = _HEADER.pack(length, self._family, self._flags, number, 0, command, codec.VERSION, 0)
         return head + payload
+
+    def _form_of(self, step: Step, backend: Backend, settings: object) -> _Form:
+        if step.service is not self._service or step.operation is not self._operation:
+            self._turn_to(step)
+        forms = self._forms[":" in backend.address]
+        form = forms.get(settings)
+        if form is None:
+            form = self._form(step.operation, backend)
+            if len(forms) < _MOST_FORMS:
+                forms[settings] = form
+        return form
 
     def _turn_to(self, step: Step) -> None:
         """Begin with another service or operation. What was built for the one before mostly fits still."""
@@ -85,14 +103,15 @@ class Encoder:
         middle = _COMMAND.pack(0, command, codec.VERSION, 0) + codec.encode_key(step.service.key)
         if step.operation is not self._operation or len(middle) != len(self._middle):
             self._forms = {}, {}
-        self._operation, self._middle = step.operation, middle
+        self._service, self._operation, self._middle = step.service, step.operation, middle
 
-    def _form(self, step: Step, backend: Backend) -> _Form:
+    def _form(self, operation: Operation, backend: Backend) -> _Form:
         body = codec.backend_place(backend)
-        if step.operation is not Operation.REMOVE_BACKEND:
+        if operation is not Operation.REMOVE_BACKEND:
             body += codec.backend_settings(backend)
         before = codec.attribute(codec.DEST | codec.NESTED, body)[:4] + body[:4]
         after = body[_ADDRESS_END:]
         # The format fills an address of IPv4 up with zeros.
-        whole = struct.Struct(f"=I4sI{len(self._middle)}s8s16s{len(after)}s")
-        return whole.pack, whole.size, before, after
+        whole = struct.Struct(f"=8sI{len(self._middle) + len(before)}s16s{len(after)}s")
+        head = _HEAD.pack(whole.size, self._family, self._flags)
+        return whole.pack, head, before, after
