@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from cluster.ipvs.formats.ipvsadm import render
 from cluster.ipvs.state import Backend, Protocol, Service, ServiceKey, Table
@@ -18,7 +17,7 @@ def with_one_weight(before: Table, weight: int) -> Table:
     """The same table, but for the weight of one backend, the last of the last service."""
     *others, last = before.services
     *kept, one = last.backends
-    return Table((*others, last.with_backends([*kept, replace(one, weight=weight)])))
+    return Table((*others, last.with_backends([*kept, one._replace(weight=weight)])))
 
 
 def as_saved(wanted: Table) -> str:

@@ -311,7 +311,7 @@ class PolicyForm(CheckForm):
         port = self.service.key.port if said["sorry_port"] is None else said["sorry_port"]
         before = self.before.sorry or state.Backend(said["sorry_address"], port)
         tunnel = (before.tunnel or state.Tunnel()) if forwarding is state.Forwarding.TUNNEL else None
-        return replace(before, address=said["sorry_address"], port=port, forwarding=forwarding, tunnel=tunnel)
+        return before._replace(address=said["sorry_address"], port=port, forwarding=forwarding, tunnel=tunnel)
 
     def _said_load(self) -> LoadRule | None:
         said = self.cleaned_data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from cluster.ipvs.drift import Value, differences
@@ -17,6 +17,7 @@ from cluster.ipvs.state import (
     ServiceKey,
     Table,
     Tunnel,
+    field_names,
     prefix_of,
 )
 from cluster.ipvs.traffic.policy import Policy
@@ -123,13 +124,13 @@ def _kind(before: object, after: object) -> str:
 def _rows(one: Service | Backend, other: Value) -> list[Row]:
     """Every field but the key that the two say differently; of one alone, what it sets."""
     found = []
-    for field in fields(one):
-        if field.name in ("key", "address", "port", "backends"):
+    for name in field_names(one):
+        if name in ("key", "address", "port", "backends"):
             continue
-        mine = _words(getattr(one, field.name))
-        theirs = _words(getattr(other, field.name)) if other else ""
+        mine = _words(getattr(one, name))
+        theirs = _words(getattr(other, name)) if other else ""
         if mine != theirs:
-            found.append((field.name, mine, theirs))
+            found.append((name, mine, theirs))
     return found
 
 

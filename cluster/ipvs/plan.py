@@ -7,11 +7,11 @@ somebody else. The same function makes the operator's preview and the director's
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from operator import attrgetter
 
-from cluster.ipvs.state import Backend, Forwarding, Service, ServiceKey, Table
+from cluster.ipvs.state import Backend, Forwarding, Service, ServiceKey, Table, field_names
 
 # As Backend.key, without making one.
 _place = attrgetter("address", "port")
@@ -101,7 +101,7 @@ def quiesced(actual: Table, effective: Table, *, owned: frozenset[ServiceKey]) -
         if service.key not in owned:
             continue
         stays = {backend.key for backend in wanted.backends} if wanted else set()
-        going = [replace(backend, weight=0) for backend in service.backends if backend.key not in stays]
+        going = [backend._replace(weight=0) for backend in service.backends if backend.key not in stays]
         if wanted is None or going:
             base = wanted or service
             kept.append(base.with_backends([*(wanted.backends if wanted else ()), *going]))
@@ -162,7 +162,7 @@ def _method(backend: Backend) -> str:
 
 def _changes(before: Service | Backend, after: Service | Backend) -> str:
     """`weight 3 → 1, forwarding masquerade → direct`, from the type's own fields."""
-    names = [name for name in before.__dataclass_fields__ if getattr(before, name) != getattr(after, name)]
+    names = [name for name in field_names(before) if getattr(before, name) != getattr(after, name)]
     return ", ".join(
         f"{name} {_shown(getattr(before, name))} → {_shown(getattr(after, name))}" for name in names
     )

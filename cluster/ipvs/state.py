@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
 from functools import cached_property
 from ipaddress import ip_address
 from operator import attrgetter
-from typing import Self
+from typing import NamedTuple, Self
 
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
@@ -82,8 +82,11 @@ class ServiceFlags(IntFlag):
     SCHEDULER_3 = 0x20
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ServiceKey:
+# Keys and backends are tuples: of a hundred thousand, reading, comparing and looking up takes a tenth of the
+# time that a dataclass takes.
+
+
+class ServiceKey(NamedTuple):
     """What makes a service the same service. `address` is canonical text; with a firewall mark it
     is `0.0.0.0` or `::`, because the family belongs to the identity."""
 
@@ -103,8 +106,7 @@ class ServiceKey:
         return f"{self.protocol.word.upper()} {endpoint(self.address, self.port)}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class BackendKey:
+class BackendKey(NamedTuple):
     """What makes a backend the same backend within its service: the forwarding method does not."""
 
     address: str
@@ -135,8 +137,7 @@ class Tunnel:
     flags: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(NamedTuple):
     """One place that answers. `weight` 0 means: no new connections. `upper` and `lower` are connection
     thresholds, 0 for none. `tunnel` is set exactly where `forwarding` is TUNNEL."""
 
@@ -153,9 +154,7 @@ class Backend:
         return BackendKey(self.address, self.port)
 
 
-# The fields of BackendKey and of ServiceKey in their order: tuples sort the same and five times as fast.
-_place = attrgetter("address", "port")
-_identity = attrgetter("key.protocol", "key.address", "key.port", "key.mark")
+_place, _key = attrgetter("address", "port"), attrgetter("key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +186,7 @@ class Table:
     services: tuple[Service, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "services", tuple(sorted(self.services, key=_identity)))
+        object.__setattr__(self, "services", tuple(sorted(self.services, key=_key)))
 
     @cached_property
     def by_key(self) -> dict[ServiceKey, Service]:
@@ -207,6 +206,11 @@ class Table:
         """The part of the table that has these keys."""
         wanted = set(keys)
         return Table(tuple(service for service in self.services if service.key in wanted))
+
+
+def field_names(one: Service | Backend) -> tuple[str, ...]:
+    """Of all that the value says, in its order."""
+    return one._fields if isinstance(one, Backend) else tuple(field.name for field in fields(one))
 
 
 def canonical_address(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 
 import pytest
 
@@ -392,6 +391,6 @@ def test_very_many_steps_are_cut_with_the_troubled_ones_first() -> None:
     from cluster.wire.messages import Outcome
 
     fine = Answer(Step(Step_.ADD_SERVICE, service(1)), 0)
-    answers = (*[fine] * 600, replace(fine, errno=errno.EINVAL))
+    answers = (*[fine] * 600, fine._replace(errno=errno.EINVAL))
     told = Result(Outcome.PARTIAL, "", answers=answers).steps()
     assert len(told) == MOST_STEPS_TOLD and told[0]["error"]

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -216,7 +215,7 @@ print("none")
 def test_weights_alone_are_applied_without_a_rehearsal(run: Run, kernel: MemoryKernel) -> None:
     run("restore", text=TEXT)
     assert run("apply", text=TEXT.replace("-w 1", "-w 3"))[0] == 0
-    heavier = tuple(replace(one, weight=3) for one in WEB.backends)
+    heavier = tuple(one._replace(weight=3) for one in WEB.backends)
     assert kernel.read().table == table(WEB.with_backends(heavier))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +197,7 @@ def test_nobody_left_is_loud(stage: Stage) -> None:
 def test_what_somebody_else_changed_is_left_alone(stage: Stage) -> None:
     play = Theatre(stage)
     play.order(table(SHOP), **checked())
-    changed = table(SHOP.with_backends([ONE, replace(TWO, weight=9)]), service(5, backend(5)))
+    changed = table(SHOP.with_backends([ONE, TWO._replace(weight=9)]), service(5, backend(5)))
     stage.kernel.do(plan(stage.actual, changed, owned=stage.actual.keys).steps)
     play.say(ONE, DOWN)
     assert play.weights == {"10.0.0.1:80": 0, "10.0.0.2:80": 9, "10.0.0.5:80": 1}
@@ -330,7 +329,7 @@ def test_an_agent_says_how_much_its_backend_can_take(stage: Stage) -> None:
 def test_weights_follow_the_connections_within_their_limits(stage: Stage) -> None:
     play = Theatre(stage)
     rule = LoadRule(LoadSource.CONNECTIONS, least_percent=50)
-    shop = service(1, replace(ONE, weight=100), replace(TWO, weight=100))
+    shop = service(1, ONE._replace(weight=100), TWO._replace(weight=100))
     play.order(table(shop), policies={shop.key: Policy(load=rule)})
     crowded = {
         (shop.key, ONE.key): BackendCounters(active=900),
@@ -348,7 +347,7 @@ def test_weights_follow_the_connections_within_their_limits(stage: Stage) -> Non
 def test_weights_end_where_the_panel_says_that_they_end(stage: Stage) -> None:
     play = Theatre(stage)
     rule = LoadRule(LoadSource.CONNECTIONS, least_percent=20)
-    shop = service(1, replace(ONE, weight=100), replace(TWO, weight=100))
+    shop = service(1, ONE._replace(weight=100), TWO._replace(weight=100))
     play.order(table(shop), policies={shop.key: Policy(load=rule)})
     counted = {
         (shop.key, ONE.key): BackendCounters(active=400),

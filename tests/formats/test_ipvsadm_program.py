@@ -34,7 +34,7 @@ def _as_saved(service: Service) -> Service:
     flags = service.flags
     if service.scheduler in ("sh", "mh") and flags & (ServiceFlags.SCHEDULER_1 | ServiceFlags.SCHEDULER_2):
         flags &= ~ServiceFlags.SCHEDULER_3
-    backends = tuple(replace(backend, upper=0, lower=0) for backend in service.backends)
+    backends = tuple(backend._replace(upper=0, lower=0) for backend in service.backends)
     return replace(service, flags=flags, backends=backends)
 
 

@@ -97,7 +97,7 @@ def test_a_new_weight_neither_begins_the_checks_anew_nor_forgets_the_counts() ->
             one = watched(port, check)
             # Each list comes sooner than a check that begins anew could fail three times.
             for weight in range(1, 100):
-                checks.watch([replace(one, backend=replace(one.backend, weight=weight))], {})
+                checks.watch([replace(one, backend=one.backend._replace(weight=weight))], {})
                 await asyncio.sleep(0.1)
                 if one.place in heard.verdicts:
                     break
@@ -205,7 +205,7 @@ def test_many_that_fail_at_once_do_not_begin_each_other_too_deeply(
 
     async def work() -> None:
         with full_house() as (port, _):
-            hung = [replace(watched(port), service=replace(KEY, port=n)) for n in range(3)]
+            hung = [replace(watched(port), service=KEY._replace(port=n)) for n in range(3)]
             many = [Watched(KEY, Backend(f"127.2.{n // 250}.{n % 250}", 80), QUICK) for n in range(3000)]
             async with engine() as (checks, heard):
                 checks.watch([*hung, *many], {})

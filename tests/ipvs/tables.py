@@ -29,6 +29,7 @@ _addressed = st.builds(
     st.sampled_from([Protocol.TCP, Protocol.UDP, Protocol.SCTP, Protocol(50)]),
     _numbers.map("192.0.2.{}".format) | _numbers.map("2001:db8::{}".format),
     _ports,
+    st.just(0),
 )
 _marked = st.builds(
     lambda address, mark: ServiceKey(Protocol.FIREWALL_MARK, address, 0, mark),

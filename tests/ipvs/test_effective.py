@@ -114,7 +114,7 @@ def test_who_has_no_weight_does_not_count_into_the_share() -> None:
 
 
 def test_a_dead_backend_to_which_a_profile_gives_weight_gets_none() -> None:
-    table = Table((SHOP.with_backends([replace(BACKENDS[0], weight=0), *BACKENDS[1:]]),))
+    table = Table((SHOP.with_backends([BACKENDS[0]._replace(weight=0), *BACKENDS[1:]]),))
     busy = Profile(1, "busy", {(KEY, ONE): 50}, pinned=True)
     seen = Observed(down(ONE))
     found = effective(table, Traffic({KEY: CHECKED}, profiles=(busy,)), seen, now=NOW)

@@ -69,12 +69,12 @@ def test_flows_of_udp_are_counted_though_the_kernel_calls_them_inactive() -> Non
 
 def test_one_is_not_plural_and_none_is_said_as_well() -> None:
     assert told(Operation.REMOVE_BACKEND, backend=TWO) == "Cuts 1 established connection."
-    other = replace(TWO, port=81)
+    other = TWO._replace(port=81)
     assert told(Operation.REMOVE_BACKEND, backend=other) == "No established connections now."
 
 
 def test_weight_0_stops_new_connections_and_cuts_none() -> None:
-    quiet = replace(ONE, weight=0)
+    quiet = ONE._replace(weight=0)
     assert told(Operation.SET_BACKEND, backend=quiet) == "New connections stop; 442 open ones may go on."
     alone = Step(Operation.SET_BACKEND, WEB, quiet, ONE)
     assert impact(alone, {}, {}) == "New connections stop; none is open now."
@@ -85,7 +85,7 @@ def test_persistence_that_outlives_weight_0_is_said_unless_the_sysctl_ends_it(
     value: str | None, warns: bool
 ) -> None:
     sysctls = {} if value is None else {"expire_quiescent_template": value}
-    sentence = told(Operation.SET_BACKEND, STICKY, replace(ONE, weight=0), **sysctls)
+    sentence = told(Operation.SET_BACKEND, STICKY, ONE._replace(weight=0), **sysctls)
     assert ("7 clients bound by persistence may open new ones" in sentence) is warns
 
 
@@ -94,13 +94,13 @@ def test_a_backend_that_is_behind_is_flooded_by_schedulers_that_count(scheduler:
     service = replace(WEB, scheduler=scheduler)
     for sentence in (
         told(Operation.ADD_BACKEND, service, Backend("10.0.0.3", 80)),
-        told(Operation.SET_BACKEND, service, replace(ONE, weight=9)),
+        told(Operation.SET_BACKEND, service, ONE._replace(weight=9)),
     ):
         assert ("nearly all new connections" in sentence) is warns
 
 
 def test_another_way_of_forwarding_is_for_new_connections() -> None:
-    sentence = told(Operation.SET_BACKEND, backend=replace(ONE, forwarding=Forwarding.DIRECT))
+    sentence = told(Operation.SET_BACKEND, backend=ONE._replace(forwarding=Forwarding.DIRECT))
     assert sentence == "Open connections keep the old way; new ones take the new one."
 
 
@@ -112,7 +112,7 @@ def test_connections_that_nobody_has_counted_are_not_called_none() -> None:
 
 def test_what_nobody_notices_is_not_spoken_of() -> None:
     assert told(Operation.ADD_SERVICE) == told(Operation.SET_SERVICE) == ""
-    assert told(Operation.SET_BACKEND, backend=replace(ONE, upper=900)) == ""
+    assert told(Operation.SET_BACKEND, backend=ONE._replace(upper=900)) == ""
 
 
 def test_only_what_the_steps_touch_is_looked_at() -> None:

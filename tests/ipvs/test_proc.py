@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,8 +53,8 @@ SERVER = "10.0.0.1"
 def test_rows_of_both_families_templates_and_engines_are_read() -> None:
     assert list(connections([HEAD, *ROWS])) == [
         Connection("192.0.2.1", 47864, WEB, ONE, "ESTABLISHED", 899),
-        Connection("192.0.2.0", 0, replace(WEB, port=0), BackendKey(SERVER, 0), "ASSURED", 60),
-        Connection("192.0.2.1", 42482, replace(WEB, port=8080), ONE, "ESTABLISHED", 900),
+        Connection("192.0.2.0", 0, WEB._replace(port=0), BackendKey(SERVER, 0), "ASSURED", 60),
+        Connection("192.0.2.1", 42482, WEB._replace(port=8080), ONE, "ESTABLISHED", 900),
         Connection("192.0.2.1", 0, MARK, BackendKey(SERVER, 0), "NONE", 100),
         Connection("2001:db8::1", 0, MARK6, BackendKey("fd00::1", 0), "NONE", 100),
         Connection("2001:db8::1", 41953, TUNNELLED, BackendKey(SERVER, 54), "UDP", 300),
@@ -83,15 +81,15 @@ def test_templates_are_told_from_connections() -> None:
     [
         (WEB, None, [0]),
         (WEB6, None, [6]),
-        (replace(WEB, port=0), None, [0, 1, 2]),
+        (WEB._replace(port=0), None, [0, 1, 2]),
         (MARK, None, [3]),
         (MARK6, None, [4]),
         (TUNNELLED, BackendKey(SERVER, 54), [5]),
         (None, ONE, [0, 2]),
         (None, ONE6, [6]),
         (WEB, ONE6, []),
-        (replace(WEB, protocol=Protocol.UDP), None, []),
-        (replace(WEB, protocol=Protocol(50)), None, []),
+        (WEB._replace(protocol=Protocol.UDP), None, []),
+        (WEB._replace(protocol=Protocol(50)), None, []),
         (None, None, list(range(8))),
     ],
 )

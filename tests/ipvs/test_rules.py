@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,20 +42,20 @@ def held(timeout_s: int = 60, netmask: int = ALONE, engine: str = "") -> Persist
 
 
 def tunnel(kind: TunnelKind = TunnelKind.IPIP, port: int = 0, flags: int = 0) -> Backend:
-    return replace(ONE, forwarding=Forwarding.TUNNEL, tunnel=Tunnel(kind, port, flags))
+    return ONE._replace(forwarding=Forwarding.TUNNEL, tunnel=Tunnel(kind, port, flags))
 
 
-FIVE = replace(KEY, port=0)
+FIVE = KEY._replace(port=0)
 ERRORS = [
-    ("mark-range", web(key=replace(MARK, mark=0))),
+    ("mark-range", web(key=MARK._replace(mark=0))),
     ("protocol", web(key=ServiceKey(Protocol(50), "192.0.2.1", 80))),
-    ("virtual-address", web(key=replace(KEY, address="0.0.0.0"))),
-    ("virtual-address", web(key=replace(KEY, address="224.0.0.1"))),
-    ("virtual-address", web(Backend("fd00::1", 80), key=replace(KEY6, address="fe80::1"))),
-    ("port-range", web(key=replace(KEY, port=65536))),
-    ("port-range", web(replace(ONE, port=0))),
-    ("port-range", web(replace(ONE, port=65536))),
-    ("every-port-persistence", web(replace(ONE, port=0), key=FIVE)),
+    ("virtual-address", web(key=KEY._replace(address="0.0.0.0"))),
+    ("virtual-address", web(key=KEY._replace(address="224.0.0.1"))),
+    ("virtual-address", web(Backend("fd00::1", 80), key=KEY6._replace(address="fe80::1"))),
+    ("port-range", web(key=KEY._replace(port=65536))),
+    ("port-range", web(ONE._replace(port=0))),
+    ("port-range", web(ONE._replace(port=65536))),
+    ("every-port-persistence", web(ONE._replace(port=0), key=FIVE)),
     ("every-port-backend", web(key=FIVE, persistence=held())),
     ("persistence-time", web(persistence=held(timeout_s=0))),
     ("persistence-time", web(persistence=held(timeout_s=31 * 86400 + 1))),
@@ -65,31 +64,31 @@ ERRORS = [
     ("sip-needs-udp", web(persistence=held(engine="sip"))),
     ("one-packet-tcp", web(flags=ServiceFlags.ONE_PACKET)),
     ("scheduler", web(scheduler="none")),
-    ("weight-range", web(replace(ONE, weight=-1))),
-    ("weight-range", web(replace(ONE, weight=65536))),
-    ("forwarding", web(replace(ONE, forwarding=Forwarding(7)))),
-    ("thresholds", web(replace(ONE, lower=5))),
-    ("thresholds", web(replace(ONE, lower=6, upper=5))),
+    ("weight-range", web(ONE._replace(weight=-1))),
+    ("weight-range", web(ONE._replace(weight=65536))),
+    ("forwarding", web(ONE._replace(forwarding=Forwarding(7)))),
+    ("thresholds", web(ONE._replace(lower=5))),
+    ("thresholds", web(ONE._replace(lower=6, upper=5))),
     ("tunnel", web(tunnel(TunnelKind(9)))),
     ("tunnel-port", web(tunnel(TunnelKind.GUE))),
     ("tunnel-port", web(tunnel(TunnelKind.GRE, port=6080))),
     ("tunnel-checksum", web(tunnel(TunnelKind.GRE, flags=4))),
-    ("port-mapping", web(replace(ONE, port=81, forwarding=Forwarding.DIRECT))),
-    ("port-mapping", web(replace(ONE, forwarding=Forwarding.DIRECT), key=MARK)),
+    ("port-mapping", web(ONE._replace(port=81, forwarding=Forwarding.DIRECT))),
+    ("port-mapping", web(ONE._replace(forwarding=Forwarding.DIRECT), key=MARK)),
     ("mixed-families", web(Backend("fd00::1", 80))),
-    ("backend-address", web(replace(ONE, address="224.0.0.1"))),
-    ("backend-address", web(replace(ONE, address="127.0.0.1"))),
-    ("backend-address", web(replace(ONE, address="192.0.2.1"))),
+    ("backend-address", web(ONE._replace(address="224.0.0.1"))),
+    ("backend-address", web(ONE._replace(address="127.0.0.1"))),
+    ("backend-address", web(ONE._replace(address="192.0.2.1"))),
     ("backend-address", web(Backend("fe80::1", 80), key=KEY6)),
     ("backend-address", web(Backend("::ffff:10.0.0.1", 80), key=KEY6)),
 ]
-QUIET = replace(TWO, weight=0)
+QUIET = TWO._replace(weight=0)
 WARNINGS = [
     ("no-backend", Service(KEY, "wrr")),
     ("all-weights-0", web(QUIET)),
     ("hash-without-fallback", web(ONE, QUIET, scheduler="sh")),
     ("hash-without-fallback", web(ONE, QUIET, scheduler="mh", flags=ServiceFlags.SCHEDULER_2)),
-    ("weights-ignored", web(ONE, replace(TWO, weight=3), scheduler="rr")),
+    ("weights-ignored", web(ONE, TWO._replace(weight=3), scheduler="rr")),
     ("failover-tie", web(scheduler="fo")),
     ("hashes-destination", web(scheduler="dh")),
     ("flag-without-meaning", web(flags=ServiceFlags.SCHEDULER_1)),
@@ -97,28 +96,28 @@ WARNINGS = [
     ("mask-with-holes", web(persistence=held(netmask=0xFF00FF00))),
     ("persistence-ignores-weight-0", web(ONE, QUIET, persistence=held())),
     ("ipip-checksum", web(tunnel(flags=1))),
-    ("mixed-families-and-sync", web(replace(tunnel(), address="fd00::1"))),
-    ("backend-is-virtual", web(replace(ONE, address="192.0.2.2"))),
+    ("mixed-families-and-sync", web(tunnel()._replace(address="fd00::1"))),
+    ("backend-is-virtual", web(ONE._replace(address="192.0.2.2"))),
 ]
 FINE = [
     web(),
-    web(ONE, replace(TWO, weight=3)),
+    web(ONE, TWO._replace(weight=3)),
     web(ONE, QUIET, scheduler="rr"),
     web(scheduler="sh", flags=ServiceFlags.SCHEDULER_1 | ServiceFlags.SCHEDULER_2),
     web(ONE, QUIET, scheduler="mh", flags=ServiceFlags.SCHEDULER_1),
-    web(ONE, replace(TWO, weight=2), scheduler="fo"),
-    web(replace(ONE, port=0), replace(TWO, port=0), key=FIVE, persistence=held(netmask=0xFFFFFF00)),
-    web(replace(ONE, port=0), replace(TWO, port=8080), key=MARK, scheduler="dh"),
+    web(ONE, TWO._replace(weight=2), scheduler="fo"),
+    web(ONE._replace(port=0), TWO._replace(port=0), key=FIVE, persistence=held(netmask=0xFFFFFF00)),
+    web(ONE._replace(port=0), TWO._replace(port=8080), key=MARK, scheduler="dh"),
     web(tunnel(TunnelKind.GUE, 6080, 2), scheduler="wlc"),
-    web(replace(ONE, upper=10, lower=5), scheduler="lc"),
+    web(ONE._replace(upper=10, lower=5), scheduler="lc"),
     web(
-        key=replace(KEY, protocol=Protocol.UDP),
+        key=KEY._replace(protocol=Protocol.UDP),
         flags=ServiceFlags.ONE_PACKET,
         persistence=held(engine="sip"),
     ),
 ]
 # Makes 192.0.2.2 a virtual address of the table that a case is in.
-OTHER = web(replace(ONE, port=8443), key=replace(KEY, address="192.0.2.2", port=443))
+OTHER = web(ONE._replace(port=8443), key=KEY._replace(address="192.0.2.2", port=443))
 
 
 @pytest.mark.parametrize(("code", "service"), ERRORS, ids=[f"{n}-{case[0]}" for n, case in enumerate(ERRORS)])

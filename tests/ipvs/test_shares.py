@@ -41,13 +41,13 @@ def test_a_scheduler_that_ignores_weights_is_said_to() -> None:
 
 
 def test_nobody_serves_where_all_weights_are_0() -> None:
-    said = expected_shares(SHOP.with_backends(replace(one, weight=0) for one in BACKENDS))
+    said = expected_shares(SHOP.with_backends(one._replace(weight=0) for one in BACKENDS))
     assert set(said.of.values()) == {0} and "refused" in said.remark
     assert expected_shares(SHOP.with_backends(())).of == {}
 
 
 def test_failover_with_two_first_ones_promises_nothing() -> None:
-    twice = SHOP.with_backends(replace(one, weight=9) for one in BACKENDS)
+    twice = SHOP.with_backends(one._replace(weight=9) for one in BACKENDS)
     assert expected_shares(replace(twice, scheduler="fo")).of == {}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 from cluster.ipvs.state import (
     Backend,
@@ -98,9 +97,9 @@ def _backend(dice: random.Random, key: ServiceKey, last: int, port: int) -> Back
 def _made_odd(dice: random.Random, service: Service) -> Service:
     flags = service.flags | ServiceFlags(dice.choice([0, 0, 0x20, 0x40, 0x3C]))
     backends = (
-        replace(one, forwarding=Forwarding(dice.choice([1, 4, 7])))
+        one._replace(forwarding=Forwarding(dice.choice([1, 4, 7])))
         if one.forwarding is Forwarding.DIRECT and dice.random() < 0.5
-        else replace(one, port=dice.choice([0, one.port]))
+        else one._replace(port=dice.choice([0, one.port]))
         for one in service.backends
     )
     by_key = {one.key: one for one in backends}

@@ -62,7 +62,7 @@ def test_any_table_can_become_any_other(kernel: Kernel, seed: int) -> None:
 
 
 EVERYTHING = [
-    WEB.with_backends([ONE, replace(ONE, address="10.0.0.2", weight=0, upper=10, lower=5)]),
+    WEB.with_backends([ONE, ONE._replace(address="10.0.0.2", weight=0, upper=10, lower=5)]),
     Service(WEB.key, "wlc", ServiceFlags.SCHEDULER_1, Persistence(360, 0xFFFF0000)),
     Service(ServiceKey(Protocol.TCP, "2001:db8::1", 443), "mh", ServiceFlags.SCHEDULER_1),
     Service(
@@ -72,10 +72,10 @@ EVERYTHING = [
     Service(ServiceKey(Protocol.SCTP, "2001:db8::1", 9), "sh", persistence=Persistence(5, 64)),
     Service(ServiceKey(Protocol.FIREWALL_MARK, "0.0.0.0", 0, 7), "dh", backends=(Backend("10.0.0.1", 0),)),
     Service(ServiceKey(Protocol.FIREWALL_MARK, "::", 0, 4294967295), "nq"),
-    WEB.with_backends([replace(ONE, forwarding=Forwarding.TUNNEL, tunnel=Tunnel(TunnelKind.GUE, 6080, 1))]),
-    WEB.with_backends([replace(ONE, forwarding=Forwarding.TUNNEL, tunnel=Tunnel(TunnelKind.GRE, 0, 1))]),
+    WEB.with_backends([ONE._replace(forwarding=Forwarding.TUNNEL, tunnel=Tunnel(TunnelKind.GUE, 6080, 1))]),
+    WEB.with_backends([ONE._replace(forwarding=Forwarding.TUNNEL, tunnel=Tunnel(TunnelKind.GRE, 0, 1))]),
     WEB.with_backends([Backend("fd00::1", 80, Forwarding.TUNNEL, tunnel=Tunnel())]),
-    WEB.with_backends([replace(ONE, forwarding=Forwarding(4)), replace(ONE, port=81, weight=2**31 - 1)]),
+    WEB.with_backends([ONE._replace(forwarding=Forwarding(4)), ONE._replace(port=81, weight=2**31 - 1)]),
     Service(ServiceKey(Protocol(50), "::ffff:102:304", 0), "none"),
 ]
 
@@ -88,7 +88,7 @@ def test_every_setting_survives(kernel: Kernel, service: Service) -> None:
 
 def test_absent_services_are_left_out_of_a_reading(kernel: Kernel) -> None:
     make(kernel, Table((WEB,)))
-    other = replace(WEB.key, port=81)
+    other = WEB.key._replace(port=81)
     assert kernel.read_services([WEB.key, other]) == Table((WEB,))
     assert kernel.read_services([]) == Table()
 
@@ -99,8 +99,8 @@ def test_persistence_can_be_taken_away_again(kernel: Kernel) -> None:
     assert kernel.read().table == Table((WEB,))
 
 
-A_DIRECT, A_V6 = replace(ONE, forwarding=Forwarding.DIRECT), Backend("fd00::1", 80)
-GUE_WITHOUT_PORT = replace(ONE, forwarding=Forwarding.TUNNEL, tunnel=Tunnel(TunnelKind.GUE))
+A_DIRECT, A_V6 = ONE._replace(forwarding=Forwarding.DIRECT), Backend("fd00::1", 80)
+GUE_WITHOUT_PORT = ONE._replace(forwarding=Forwarding.TUNNEL, tunnel=Tunnel(TunnelKind.GUE))
 REFUSALS = [
     ("the same service again", Operation.ADD_SERVICE, WEB, None, errno.EEXIST),
     ("another service of the key", Operation.ADD_SERVICE, replace(WEB, scheduler="wlc"), None, errno.EEXIST),
@@ -124,12 +124,12 @@ REFUSALS = [
         errno.ENOENT,
     ),
     ("removing an absent backend", Operation.REMOVE_BACKEND, WEB, Backend("10.9.9.9", 1), errno.ENOENT),
-    ("a negative weight", Operation.SET_BACKEND, WEB, replace(ONE, weight=-1), errno.ERANGE),
-    ("a lower above the upper", Operation.SET_BACKEND, WEB, replace(ONE, upper=5, lower=10), errno.ERANGE),
-    ("a lower without an upper", Operation.SET_BACKEND, WEB, replace(ONE, lower=5), errno.ERANGE),
-    ("no address", Operation.ADD_BACKEND, WEB, replace(ONE, address="0.0.0.0"), errno.EINVAL),
-    ("multicast", Operation.ADD_BACKEND, WEB, replace(ONE, address="224.0.0.1"), errno.EINVAL),
-    ("broadcast", Operation.ADD_BACKEND, WEB, replace(ONE, address="255.255.255.255"), errno.EINVAL),
+    ("a negative weight", Operation.SET_BACKEND, WEB, ONE._replace(weight=-1), errno.ERANGE),
+    ("a lower above the upper", Operation.SET_BACKEND, WEB, ONE._replace(upper=5, lower=10), errno.ERANGE),
+    ("a lower without an upper", Operation.SET_BACKEND, WEB, ONE._replace(lower=5), errno.ERANGE),
+    ("no address", Operation.ADD_BACKEND, WEB, ONE._replace(address="0.0.0.0"), errno.EINVAL),
+    ("multicast", Operation.ADD_BACKEND, WEB, ONE._replace(address="224.0.0.1"), errno.EINVAL),
+    ("broadcast", Operation.ADD_BACKEND, WEB, ONE._replace(address="255.255.255.255"), errno.EINVAL),
     ("a GUE tunnel without a port", Operation.SET_BACKEND, WEB, GUE_WITHOUT_PORT, errno.EINVAL),
     ("the other family without a tunnel", Operation.ADD_BACKEND, WEB, A_V6, errno.EINVAL),
 ]
@@ -186,7 +186,7 @@ def test_mark_0_is_no_mark_but_an_address_that_was_not_given(kernel: Kernel) -> 
 
 
 def test_a_refusal_stops_its_service_and_no_other(kernel: Kernel) -> None:
-    other = replace(WEB, key=replace(WEB.key, port=81))
+    other = replace(WEB, key=WEB.key._replace(port=81))
     make(kernel, Table((WEB.with_backends([ONE]),)))
     wanted = Table((WEB.with_backends([Backend("10.0.0.2", 80, weight=-1)]), other.with_backends([ONE])))
     answers = kernel.do(plan(kernel.read().table, wanted, owned=frozenset({WEB.key})).steps)
@@ -212,8 +212,8 @@ def test_many_refusals_in_one_batch_find_their_steps(kernel: Kernel) -> None:
 def test_a_value_that_no_field_holds_is_refused_and_the_rest_done(kernel: Kernel) -> None:
     make(kernel, Table((WEB,)))
     steps = [
-        Step(Operation.ADD_BACKEND, WEB, replace(ONE, weight=2**40)),
-        Step(Operation.ADD_BACKEND, WEB, replace(ONE, port=81)),
+        Step(Operation.ADD_BACKEND, WEB, ONE._replace(weight=2**40)),
+        Step(Operation.ADD_BACKEND, WEB, ONE._replace(port=81)),
     ]
     assert [answer.errno for answer in kernel.do(steps)] == [errno.EINVAL, 0]
 
@@ -308,7 +308,7 @@ def test_the_version_is_the_kernels_own(netlink: NetlinkKernel) -> None:
 def _without_thresholds(table: Table) -> Table:
     return Table(
         tuple(
-            service.with_backends(replace(one, upper=0, lower=0) for one in service.backends)
+            service.with_backends(one._replace(upper=0, lower=0) for one in service.backends)
             for service in table
         )
     )

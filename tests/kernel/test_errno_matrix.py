@@ -124,7 +124,7 @@ def persistent(timeout_s: int = 300, mask: int = 0xFFFFFFFF, engine: str = "") -
 
 
 def tunnel(kind: int, port: int = 0) -> Backend:
-    return replace(ONE, forwarding=Forwarding.TUNNEL, tunnel=Tunnel(TunnelKind(kind), port))
+    return ONE._replace(forwarding=Forwarding.TUNNEL, tunnel=Tunnel(TunnelKind(kind), port))
 
 
 ON_MASTER = SyncDaemon(MASTER, "lo", 1)
@@ -177,36 +177,36 @@ CASES = {
     "NEW_SERVICE addr multicast 224.0.0.1": service("224.0.0.1", 80),
     "NEW_SERVICE fwmark 1 v4": step(ADD, MARK),
     "NEW_SERVICE fwmark 1 v6 (separate table key)": step(
-        ADD, replace(MARK, key=replace(MARK.key, address="::")), on=Table((MARK,))
+        ADD, replace(MARK, key=MARK.key._replace(address="::")), on=Table((MARK,))
     ),
     "NEW_SERVICE fwmark 1 v4 again": step(ADD, MARK, on=Table((MARK,))),
-    "NEW_SERVICE fwmark 0 (no addr)": step(ADD, replace(MARK, key=replace(MARK.key, mark=0))),
-    "NEW_DEST to fwmark svc with port 80 masq": put(replace(ONE, port=80), to=MARK),
-    "NEW_DEST to fwmark svc with port 0": put(replace(ONE, port=0), to=MARK),
+    "NEW_SERVICE fwmark 0 (no addr)": step(ADD, replace(MARK, key=MARK.key._replace(mark=0))),
+    "NEW_DEST to fwmark svc with port 80 masq": put(ONE._replace(port=80), to=MARK),
+    "NEW_DEST to fwmark svc with port 0": put(ONE._replace(port=0), to=MARK),
     "NEW_DEST masq 10.1.0.1:8080 to :80": put(ONE),
     "NEW_DEST same again": put(ONE, beside=(ONE,)),
-    "NEW_DEST same ip, other port": put(replace(ONE, port=8081), beside=(ONE,)),
-    "NEW_DEST same ip:port, other fwd method": put(replace(ONE, forwarding=Forwarding.DIRECT), beside=(ONE,)),
-    "NEW_DEST DR with port != service port": put(replace(ONE, forwarding=Forwarding.DIRECT)),
+    "NEW_DEST same ip, other port": put(ONE._replace(port=8081), beside=(ONE,)),
+    "NEW_DEST same ip:port, other fwd method": put(ONE._replace(forwarding=Forwarding.DIRECT), beside=(ONE,)),
+    "NEW_DEST DR with port != service port": put(ONE._replace(forwarding=Forwarding.DIRECT)),
     "NEW_DEST TUN with port != service port": put(tunnel(0)),
-    "NEW_DEST fwd=1 localnode": put(replace(ONE, forwarding=Forwarding.LOCAL)),
-    "NEW_DEST fwd=4 bypass": put(replace(ONE, forwarding=Forwarding.BYPASS)),
-    "NEW_DEST fwd=7 invalid": put(replace(ONE, forwarding=Forwarding(7))),
-    "NEW_DEST fwd=8 (masked)": put(replace(ONE, forwarding=Forwarding(8))),
+    "NEW_DEST fwd=1 localnode": put(ONE._replace(forwarding=Forwarding.LOCAL)),
+    "NEW_DEST fwd=4 bypass": put(ONE._replace(forwarding=Forwarding.BYPASS)),
+    "NEW_DEST fwd=7 invalid": put(ONE._replace(forwarding=Forwarding(7))),
+    "NEW_DEST fwd=8 (masked)": put(ONE._replace(forwarding=Forwarding(8))),
     "NEW_DEST missing fwd": odd_backend({FORWARDING: None}),
-    "NEW_DEST weight 0": put(replace(ONE, weight=0)),
-    "NEW_DEST weight -1": put(replace(ONE, weight=-1)),
-    "NEW_DEST weight 65535": put(replace(ONE, weight=65535)),
-    "NEW_DEST weight 2147483647": put(replace(ONE, weight=2**31 - 1)),
-    "NEW_DEST u=10 l=5": put(replace(ONE, upper=10, lower=5)),
-    "NEW_DEST u=5 l=10": put(replace(ONE, upper=5, lower=10)),
-    "NEW_DEST u=0 l=5": put(replace(ONE, lower=5)),
+    "NEW_DEST weight 0": put(ONE._replace(weight=0)),
+    "NEW_DEST weight -1": put(ONE._replace(weight=-1)),
+    "NEW_DEST weight 65535": put(ONE._replace(weight=65535)),
+    "NEW_DEST weight 2147483647": put(ONE._replace(weight=2**31 - 1)),
+    "NEW_DEST u=10 l=5": put(ONE._replace(upper=10, lower=5)),
+    "NEW_DEST u=5 l=10": put(ONE._replace(upper=5, lower=10)),
+    "NEW_DEST u=0 l=5": put(ONE._replace(lower=5)),
     "SET_DEST absent": step(CHANGE, WEB, ONE, Table((WEB,))),
     "DEL_DEST absent": step(TAKE, WEB, ONE, Table((WEB,))),
-    "NEW_DEST 0.0.0.0": put(replace(ONE, address="0.0.0.0")),
-    "NEW_DEST 224.0.0.1": put(replace(ONE, address="224.0.0.1")),
-    "NEW_DEST 255.255.255.255": put(replace(ONE, address="255.255.255.255")),
-    "NEW_DEST 127.0.0.1 (local)": put(replace(ONE, address="127.0.0.1")),
+    "NEW_DEST 0.0.0.0": put(ONE._replace(address="0.0.0.0")),
+    "NEW_DEST 224.0.0.1": put(ONE._replace(address="224.0.0.1")),
+    "NEW_DEST 255.255.255.255": put(ONE._replace(address="255.255.255.255")),
+    "NEW_DEST 127.0.0.1 (local)": put(ONE._replace(address="127.0.0.1")),
     "NEW_DEST no DEST attr": bare(5, codec.encode_key(WEB.key), Table((WEB,))),
     "NEW_DEST GUE tunnel port 0": put(tunnel(1)),
     "NEW_DEST GUE tunnel port 6080": put(tunnel(1, 6080)),

@@ -34,7 +34,7 @@ from tests.kernel import messages
 from tests.kernel.messages import Said, done, entry_message, nest, say
 
 WEB = Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), "rr")
-WEB6 = replace(WEB, key=replace(WEB.key, address="2001:db8::1"))
+WEB6 = replace(WEB, key=WEB.key._replace(address="2001:db8::1"))
 FIRST = 2  # the number of the first question after that for the family
 
 words, longs = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
@@ -80,7 +80,7 @@ def test_every_message_is_the_codecs_own(several: list[Service], data: st.DataOb
 def test_a_value_that_no_field_holds_is_refused_by_both(wrong: dict[str, object]) -> None:
     good = Backend("10.0.0.1", 80, Forwarding.TUNNEL, tunnel=Tunnel())
     step = Step(Operation.ADD_BACKEND, WEB, good)
-    bad = replace(step, backend=replace(good, **wrong))  # type: ignore[arg-type]
+    bad = replace(step, backend=good._replace(**wrong))  # type: ignore[arg-type]
     with pytest.raises((ValueError, OSError, struct.error)):
         codec.encode_step(bad)
     first, refused, second = Encoder(28, 1).messages([step, bad, step], 1)
@@ -90,7 +90,7 @@ def test_a_value_that_no_field_holds_is_refused_by_both(wrong: dict[str, object]
 
 
 def test_no_backend_goes_to_the_service_before_its_own() -> None:
-    nowhere = replace(WEB, key=replace(WEB.key, address="192.0.2.256"))
+    nowhere = replace(WEB, key=WEB.key._replace(address="192.0.2.256"))
     backends = [Backend("10.0.0.1", port) for port in (80, 81)]
     steps = [
         Step(Operation.ADD_BACKEND, one, backend) for one in (WEB, nowhere, WEB6) for backend in backends
@@ -334,7 +334,7 @@ def test_every_kind_of_service_is_read_the_same(table: Table, random: Random) ->
     """Those that differ in address and port alone, of either family, and all the others."""
     wanted = [service.header for service in table]
     wanted += [
-        replace(one, key=replace(one.key, port=port))
+        replace(one, key=one.key._replace(port=port))
         for one in wanted
         if one.key.port
         for port in (1, 0x1F90)

@@ -23,8 +23,8 @@ from tests.kernel.random_tables import random_table
 
 ROOT = Path(__file__).parents[2]
 WEB = Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), "rr", backends=(Backend("10.0.0.1", 80),))
-UNKNOWN = replace(WEB, key=replace(WEB.key, port=81), scheduler="nosuch")
-UPSIDE_DOWN = replace(WEB, key=replace(WEB.key, port=82), backends=(Backend("10.0.0.1", 80, lower=5),))
+UNKNOWN = replace(WEB, key=WEB.key._replace(port=81), scheduler="nosuch")
+UPSIDE_DOWN = replace(WEB, key=WEB.key._replace(port=82), backends=(Backend("10.0.0.1", 80, lower=5),))
 
 
 @pytest.mark.parametrize("seed", range(4))

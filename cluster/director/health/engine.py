@@ -264,8 +264,8 @@ def _jittered(pause_s: float) -> float:
 def _checks_alike(one: Watched, other: Watched) -> bool:
     """Whether a check of the one is a check of the other: weights and thresholds mean nothing to it, and
     change often."""
-    plain = replace(
-        other.backend, weight=one.backend.weight, upper=one.backend.upper, lower=one.backend.lower
+    plain = other.backend._replace(
+        weight=one.backend.weight, upper=one.backend.upper, lower=one.backend.lower
     )
     return one == replace(other, backend=plain)
 

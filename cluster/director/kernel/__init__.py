@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cluster.ipvs.connections import Connection, ConnectionCounts
 from cluster.ipvs.plan import Operation, Step
@@ -53,8 +52,7 @@ class HalfRead(KernelError):
     """What arrived is not the whole answer: it was cut, overrun, or the table changed meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the kernel said to one step: errno 0 for done, NOT_TRIED where an earlier step was refused, of
     the same service or, for a service to be removed, of any."""
 
@@ -156,4 +154,4 @@ def do_in_stages(steps: Sequence[Step], send: Callable[[Sequence[Step]], Sequenc
             codes[place] = code
             if code:
                 stopped.add(steps[place].service.key)
-    return [Answer(step, code) for step, code in zip(steps, codes, strict=True)]
+    return list(map(Answer, steps, codes))

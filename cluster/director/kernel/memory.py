@@ -236,7 +236,7 @@ def _as_kept(backend: Backend) -> Backend:
     """The kernel keeps three bits of the method, and a tunnel only where there is one."""
     forwarding = Forwarding(backend.forwarding & 7)
     tunnel = (backend.tunnel or Tunnel()) if forwarding is Forwarding.TUNNEL else None
-    return replace(backend, forwarding=forwarding, tunnel=tunnel)
+    return backend._replace(forwarding=forwarding, tunnel=tunnel)
 
 
 def _family_of(backend: Backend) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat, starmap
@@ -79,7 +78,7 @@ class _BackendShape:
         # Most services have one way to their backends, and one prefix. What is left differs.
         layout.watch([(address + 4, 8), *((at, 4) for at, kind, _ in settings if kind not in _OFTEN_OWN)])
         self._own_words = [address // 4, address // 4 + 3]
-        self._own_words += [at // 4 for at, kind, _ in settings if kind in _OFTEN_OWN]
+        self._own_settings = [at // 4 for at, kind, _ in settings if kind in _OFTEN_OWN]
         self._settings_words = [*range(address // 4, address // 4 + 4), *(at // 4 for at, _, _ in settings)]
         self._counted_words: list[int | None] = [place(places, (kind,), 4) // 4 for kind in _COUNTED]
         for low, high in totals(places, codec.D_STATS64, codec.D_STATS):
@@ -88,8 +87,19 @@ class _BackendShape:
     def settings_of(self, words: array[int], alike: int | None) -> _Said:
         """All that some messages say of their backends' settings: what is alike in all, and the rest column
         by column. Equal where the settings are."""
-        own = self._settings_words if alike is None else self._own_words
+        own = self._settings_words if alike is None else self._own_words + self._own_settings
         return alike, b"".join([words[at :: self._words] for at in own])
+
+    def settings_rows(self, data: bytes, said: _Said) -> list[tuple[Any, ...]]:
+        """The settings of each message; of only one, where `settings_of` has said that all are alike."""
+        alike, own = said
+        column = 4 * (len(data) // self.layout.length)
+        begins = range(len(self._own_words) * column, len(own), column)
+        if alike is not None and all(
+            own[at : at + column] == own[at : at + 4] * (column // 4) for at in begins
+        ):
+            data = data[: self.layout.length]
+        return list(self.settings.iter_unpack(data))
 
     def counted_of(self, words: array[int], count: int) -> Columns:
         nothing = bytes(4 * count)
@@ -166,7 +176,7 @@ class BackendReader:
         if known and not self._single and known[:2] == (self._header, said):
             service, lists = known.service, known.backends
         else:
-            lists = [self._built(shape, data) for shape, data, _, _ in self._whole]
+            lists = [self._built(shape, data, said) for shape, data, said, _ in self._whole]
             found = [*lists, [backend for backend, _ in self._single]]
             _check_once(found)
             service = self._header.with_backends(chain.from_iterable(found))
@@ -184,10 +194,9 @@ class BackendReader:
             blocks.append(Block(single, [counted for _, counted in self._single].__getitem__))
         return service, blocks
 
-    def _built(self, shape: _BackendShape, data: bytes) -> Sequence[Backend]:
-        """The backends of one datagram. A column at a time, past the constructor, which takes three times
-        as long: the objects are the same."""
-        rows = list(shape.settings.iter_unpack(data))
+    def _built(self, shape: _BackendShape, data: bytes, said: _Said) -> Sequence[Backend]:
+        """The backends of one datagram, a column at a time."""
+        rows = shape.settings_rows(data, said)
         decoded = {row: self._decoded(shape.kinds, row) for row in set(rows)}
         columns: Sequence[Iterable[Any]]
         if len(decoded) == 1:
@@ -200,10 +209,8 @@ class BackendReader:
         else:
             whole = (address for (address,) in shape.whole_addresses.iter_unpack(data))
             addresses = map(_address, whole, columns[-1])
-        backends = list(map(object.__new__, repeat(Backend, len(rows))))
-        for slot, column in zip(_SLOTS, (addresses, *columns[:-1]), strict=True):
-            deque(map(slot, backends, column), maxlen=0)
-        return backends
+        # As Backend._make does, which is a function of Python's own; and a column that repeats has no end.
+        return list(map(tuple.__new__, repeat(Backend), zip(addresses, *columns[:-1], strict=False)))
 
     def _decoded(self, kinds: tuple[int, ...], row: tuple[Any, ...]) -> tuple[Any, ...]:
         """Port, forwarding, weight, upper, lower, tunnel and family of a message's settings."""
@@ -318,7 +325,6 @@ class _ServiceShape:
 
 
 _address_of, _place_of = attrgetter("address"), attrgetter("address", "port")
-_SLOTS: Final = [getattr(Backend, name).__set__ for name in Backend.__slots__]
 
 
 def _settings(row: dict[int, Any], service_family: int) -> tuple[Any, ...]:

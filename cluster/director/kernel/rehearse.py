@@ -14,7 +14,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import IO, Any, Final
 
 from pyroute2 import IPRoute
@@ -117,7 +116,7 @@ def _is_safe(step: Step) -> bool:
     before, after = step.before, step.backend
     if not isinstance(before, Backend) or after is None:
         return False
-    return after.weight >= 0 and replace(after, weight=before.weight) == before
+    return after.weight >= 0 and after._replace(weight=before.weight) == before
 
 
 def _unshare() -> None:

@@ -6,7 +6,7 @@ The director computes it to act, and the panel, from the same values, to show it
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from operator import is_
@@ -211,9 +211,9 @@ def _service(
         note = notes[case.place] = _note(case, policy, observed, case.place in out, now)
         if note.standing not in (Standing.CUT, Standing.REMOVED):
             backend = case.backend
-            kept.append(backend if note.weight == backend.weight else replace(backend, weight=note.weight))
+            kept.append(backend if note.weight == backend.weight else backend._replace(weight=note.weight))
     if policy.sorry and not any(backend.weight for backend in kept):
-        sorry = replace(policy.sorry, weight=max(1, policy.sorry.weight))
+        sorry = policy.sorry._replace(weight=max(1, policy.sorry.weight))
         if sorry.key not in {backend.key for backend in service.backends}:
             notes[service.key, sorry.key] = Note(Standing.SORRY, sorry.weight, "no backend is in service")
             kept.append(sorry)
