@@ -2,57 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-import requests
 from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
 from cluster.models import AuditEntry, Role, RoleBinding
 from lvsadmin import env
+from tests.panel import openid_provider as agreed
+from tests.panel.openid_provider import visit
+from tests.panel.openid_provider.visit import Browser, NotLetIn
 
 PASSWORD = "correct horse battery"
 BEGIN = "/sign-in/with/oidc/"
-PEOPLE = [
-    {"sub": "1", "preferred_username": "olga", "groups": ["lvs-ops", "canteen"]},
-    {"sub": "2", "preferred_username": "greg", "groups": ["canteen"]},
-    {"sub": "3", "preferred_username": "panel", "groups": ["lvs-ops"]},
-    {"sub": "4", "preferred_username": "uma", "groups": ["lvs-ops"]},
-    {"sub": "5", "preferred_username": "a b <i>", "groups": "lvs-ops"},
-]
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[str]:
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    users = [part for one in PEOPLE for part in ("--user-claims", json.dumps(one))]
-    command = [sys.executable, "-m", "oidc_provider_mock", "--port", str(port), *users]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(150):
-            try:
-                requests.get(f"{url}/.well-known/openid-configuration", timeout=5).raise_for_status()
-                break
-            except requests.ConnectionError:
-                time.sleep(0.2)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(10)
+    with visit.running(tmp_path_factory.mktemp("provider")) as issuer:
+        yield issuer
 
 
 @pytest.fixture
@@ -62,21 +39,28 @@ def sso(provider: str, settings: Any, db: None) -> str:
     return provider
 
 
-def configure(settings: Any, url: str) -> None:
+def configure(settings: Any, url: str, *, client: str = agreed.CLIENT, secret: str = agreed.SECRET) -> None:
+    """As the variables would, with what they leave to the panel as it is."""
     settings.OIDC_URL, settings.OIDC_NAME = url, "Bank ID"
     settings.OIDC_GROUPS = [("lvs-ops", "operators"), ("lvs-admins", "administrators")]
-    app = {"provider_id": "oidc", "name": "Bank ID", "client_id": "panel", "secret": "s3cret"}
-    app["settings"] = {"server_url": url, "oauth_pkce_enabled": True, "scope": ["openid", "profile"]}
+    app = settings.OIDC_APP | {"name": "Bank ID", "client_id": client, "secret": secret}
+    app["settings"] = app["settings"] | {"server_url": url}
     settings.SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"APPS": [app]}}
 
 
-def come_back(client: Client, sub: str, begin: str = BEGIN) -> Any:
+def come_back(client: Client, name: str, begin: str = BEGIN, browser: Browser | None = None) -> Any:
     """What the panel answers to somebody whom the provider has let in."""
     away = client.get(begin)
     assert away.status_code == 302, away.content.decode()
-    there = requests.post(away["Location"], data={"sub": sub}, allow_redirects=False, timeout=10)
-    back = urlsplit(there.headers["Location"])
-    return client.get(f"{back.path}?{back.query}")
+    back = (browser or Browser()).visit(away["Location"], name)
+    return client.get(path_of(back))
+
+
+def path_of(url: str, **changes: str) -> str:
+    """Without the host, which a test client does not need, and with other values in its query."""
+    parts = urlsplit(url)
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    return f"{parts.path}?{urlencode(query | changes)}"
 
 
 def said(client: Client) -> str:
@@ -85,7 +69,7 @@ def said(client: Client) -> str:
 
 def test_a_mapped_group_lets_in_and_is_written_down(sso: str, client: Client) -> None:
     assert "Sign in by Bank ID" in said(client)
-    assert come_back(client, "1", f"{BEGIN}?next=/services/")["Location"] == "/services/"
+    assert come_back(client, "olga", f"{BEGIN}?next=/services/")["Location"] == "/services/"
     olga = User.objects.get(username="olga")
     assert [group.name for group in olga.groups.all()] == ["operators"] and not olga.has_usable_password()
     assert client.get("/").status_code == 200
@@ -97,13 +81,13 @@ def test_a_mapped_group_lets_in_and_is_written_down(sso: str, client: Client) ->
 
 
 def test_the_second_time_it_is_the_same_person(sso: str, client: Client) -> None:
-    come_back(client, "1")
-    come_back(Client(), "1")
+    come_back(client, "olga")
+    come_back(Client(), "olga")
     assert User.objects.count() == 1
 
 
 def test_without_a_mapped_group_nobody_comes_in(sso: str, client: Client) -> None:
-    assert come_back(client, "2")["Location"] == reverse("login")
+    assert come_back(client, "greg")["Location"] == reverse("login")
     assert "none of your groups there opens this panel" in said(client)
     assert not User.objects.exists() and client.get("/").status_code == 302
     entry = AuditEntry.objects.first()
@@ -111,45 +95,45 @@ def test_without_a_mapped_group_nobody_comes_in(sso: str, client: Client) -> Non
 
 
 def test_groups_count_anew_at_each_sign_in(sso: str, client: Client) -> None:
-    come_back(client, "1")
+    come_back(client, "olga")
     olga = User.objects.get(username="olga")
     olga.groups.set([Group.objects.create(name="administrators"), Group.objects.create(name="of our own")])
-    come_back(Client(), "1")
+    come_back(Client(), "olga")
     assert sorted(group.name for group in olga.groups.all()) == ["of our own", "operators"]
     entry = AuditEntry.objects.filter(action="person.set-groups").get()
     assert entry.before == {"groups": ["administrators"]} and entry.after == {"groups": ["operators"]}
 
 
 def test_whoever_has_lost_the_group_is_not_let_in_again(sso: str, client: Client, settings: Any) -> None:
-    come_back(client, "1")
+    come_back(client, "olga")
     settings.OIDC_GROUPS = [("lvs-admins", "administrators")]
     other = Client()
-    assert come_back(other, "1")["Location"] == reverse("login") and other.get("/").status_code == 302
+    assert come_back(other, "olga")["Location"] == reverse("login") and other.get("/").status_code == 302
 
 
 def test_a_closed_account_stays_closed(sso: str, client: Client) -> None:
-    come_back(client, "1")
+    come_back(client, "olga")
     User.objects.update(is_active=False)
     other = Client()
-    assert come_back(other, "1")["Location"] == reverse("login") and other.get("/").status_code == 302
+    assert come_back(other, "olga")["Location"] == reverse("login") and other.get("/").status_code == 302
     assert "This account is closed." in said(other)
 
 
-@pytest.mark.parametrize(("sub", "why"), [("3", "cannot be a user name"), ("5", "cannot be a user name")])
-def test_names_of_the_panel_and_odd_ones_are_refused(sso: str, client: Client, sub: str, why: str) -> None:
-    come_back(client, sub)
-    assert why in said(client) and not User.objects.exists()
+@pytest.mark.parametrize("name", ["panel", "a b <i>"])
+def test_names_of_the_panel_and_odd_ones_are_refused(sso: str, client: Client, name: str) -> None:
+    come_back(client, name)
+    assert "cannot be a user name" in said(client) and not User.objects.exists()
 
 
 def test_a_local_account_is_not_taken_over_but_can_be_tied_by_its_owner(sso: str, client: Client) -> None:
     uma = User.objects.create_user(username="uma", password=PASSWORD)
-    come_back(client, "4")
+    come_back(client, "uma")
     assert "not tied to Bank ID" in said(client) and client.get("/").status_code == 302
     client.post(reverse("login"), {"username": "uma", "password": PASSWORD})
     assert "Tie this account to Bank ID" in client.get(reverse("account")).content.decode()
-    assert come_back(client, "4", f"{BEGIN}?process=connect")["Location"] == reverse("account")
+    assert come_back(client, "uma", f"{BEGIN}?process=connect")["Location"] == reverse("account")
     other = Client()
-    assert come_back(other, "4")["Location"] == "/"
+    assert come_back(other, "uma")["Location"] == "/"
     assert other.session["_auth_user_id"] == str(uma.pk) and User.objects.count() == 1
 
 
@@ -163,17 +147,18 @@ def test_the_providers_sign_in_counts_as_two_factors_where_it_should(
     sso: str, client: Client, settings: Any
 ) -> None:
     settings.SECOND_FACTOR_REQUIRED = True
-    come_back(client, "1")
+    come_back(client, "olga")
     RoleBinding.objects.create(user=User.objects.get(), role=Role.OPERATOR, cluster=None)
     assert client.get("/").status_code == 200
     settings.OIDC_IS_SECOND_FACTOR = False
     other = Client()
-    come_back(other, "1")
+    come_back(other, "olga")
     assert other.get("/")["Location"] == reverse("mfa_index")
 
 
 def test_before_what_is_final_the_provider_is_asked_again(sso: str, client: Client) -> None:
-    come_back(client, "1")
+    there = Browser()
+    come_back(client, "olga", browser=there)
     RoleBinding.objects.create(user=User.objects.get(), role=Role.ADMINISTRATOR, cluster=None)
     session = client.session
     session["signed_in_at"] -= 16 * 60
@@ -183,14 +168,15 @@ def test_before_what_is_final_the_provider_is_asked_again(sso: str, client: Clie
     asked = client.get(reverse("person-new"))
     assert asked["Location"].startswith(BEGIN) and "prompt" in asked["Location"]
     assert "prompt=login" in client.get(asked["Location"])["Location"]
-    assert come_back(client, "1", asked["Location"])["Location"] == reverse("person-new")
+    assert come_back(client, "olga", asked["Location"], there)["Location"] == reverse("person-new")
+    assert "password" in there.asked
     assert client.get(reverse("person-new")).status_code == 200
 
 
 def test_with_the_provider_given_up_its_people_have_to_sign_in_otherwise(
     sso: str, client: Client, settings: Any
 ) -> None:
-    come_back(client, "1")
+    come_back(client, "olga")
     RoleBinding.objects.create(user=User.objects.get(), role=Role.ADMINISTRATOR, cluster=None)
     session = client.session
     session["signed_in_at"] -= 16 * 60
@@ -202,20 +188,54 @@ def test_with_the_provider_given_up_its_people_have_to_sign_in_otherwise(
 
 
 def test_an_answer_that_nobody_asked_for_opens_nothing(sso: str, client: Client) -> None:
-    away = client.get(BEGIN)
-    there = requests.post(away["Location"], data={"sub": "1"}, allow_redirects=False, timeout=10)
-    back = urlsplit(there.headers["Location"])
+    back = Browser().visit(client.get(BEGIN)["Location"], "olga")
     victim = Client()
-    assert victim.get(f"{back.path}?{back.query}")["Location"] == reverse("login")
+    assert victim.get(path_of(back))["Location"] == reverse("login")
     assert victim.get("/").status_code == 302 and not User.objects.exists()
 
 
-def test_a_cancelled_sign_in_is_said(sso: str, client: Client) -> None:
-    away = client.get(BEGIN)
-    there = requests.post(away["Location"], data={"action": "deny"}, allow_redirects=False, timeout=10)
-    back = urlsplit(there.headers["Location"])
-    assert client.get(f"{back.path}?{back.query}")["Location"] == reverse("login")
-    assert "did not sign you in" in said(client)
+def test_a_state_of_somebody_elses_making_opens_nothing(sso: str, client: Client) -> None:
+    back = Browser().visit(client.get(BEGIN)["Location"], "olga")
+    assert client.get(path_of(back, state="made-up"))["Location"] == reverse("login")
+    assert client.get("/").status_code == 302 and not User.objects.exists()
+
+
+def test_a_code_begun_in_another_browser_is_the_providers_to_refuse(sso: str, client: Client) -> None:
+    """State and code are each a true one; what does not fit is the PKCE verifier."""
+    code = parse_qs(urlsplit(Browser().visit(Client().get(BEGIN)["Location"], "olga")).query)["code"][0]
+    back = Browser().visit(client.get(BEGIN)["Location"], "uma")
+    assert client.get(path_of(back, code=code))["Location"] == reverse("login")
+    assert "invalid_grant" in said(client)
+    assert client.get("/").status_code == 302 and not User.objects.exists()
+
+
+def test_the_provider_needs_pkce_and_has_it(sso: str, client: Client) -> None:
+    away = client.get(BEGIN)["Location"]
+    assert "code_challenge_method=S256" in away
+    bare = away.replace("code_challenge", "no_challenge")
+    assert "error=invalid_request" in Browser().visit(bare, "olga"), "The provider needs it."
+
+
+def test_a_wrong_secret_of_the_panel_lets_nobody_in(sso: str, client: Client, settings: Any) -> None:
+    configure(settings, sso, secret="old one")
+    assert come_back(client, "olga")["Location"] == reverse("login")
+    assert "Bank ID did not sign you in" in said(client) and not User.objects.exists()
+    entry = AuditEntry.objects.get(action="sign-in.refused")
+    assert "invalid_client" in entry.reason and "old one" not in entry.reason
+
+
+def test_a_wrong_password_at_the_provider_brings_nobody_back(sso: str, client: Client) -> None:
+    away = client.get(BEGIN)["Location"]
+    with pytest.raises(NotLetIn):
+        Browser().visit(away, "olga", password="guessed")
+    assert client.get("/").status_code == 302
+
+
+def test_a_sign_in_refused_at_the_provider_is_said(sso: str, client: Client) -> None:
+    back = Browser().visit(client.get(BEGIN)["Location"], "olga", allows=False)
+    assert "error=access_denied" in back
+    assert client.get(path_of(back))["Location"] == reverse("login")
+    assert "did not sign you in" in said(client) and not User.objects.exists()
 
 
 def test_a_provider_that_is_away_is_said(settings: Any, client: Client, db: None) -> None:

@@ -1,0 +1,18 @@
+"""A real OpenID provider beside the tests, Django OAuth Toolkit, with database and accounts of its own.
+
+In here is what its administrator and the panel's have agreed on; the rest of it knows nothing of the panel.
+"""
+
+CLIENT = "panel"
+SECRET = "s3cret"
+BACK = "http://testserver/sign-in/with/oidc/back/"
+
+PASSWORD = "harbour velvet 19"
+# Who has an account there, and in which groups.
+PEOPLE = {
+    "olga": ["lvs-ops", "canteen"],
+    "greg": ["canteen"],
+    "panel": ["lvs-ops"],
+    "uma": ["lvs-ops"],
+    "a b <i>": ["lvs-ops"],
+}
