@@ -98,9 +98,10 @@ def must_enrol(request: HttpRequest) -> bool:
 
 
 def is_confirmed(request: HttpRequest) -> bool:
-    """Whether the person has signed in, or shown a password, code or key again, within CONFIRMED_FOR_S."""
+    """Whether the person has shown a password, code or key within CONFIRMED_FOR_S, here or at the provider. A
+    new session is no sign of it: the provider may have remembered them."""
     shown: list[float] = [record["at"] for record in get_authentication_records(request, request.user)]
-    latest = max([float(request.session.get("signed_in_at", 0)), *shown])
+    latest = max(shown, default=float(request.session.get("signed_in_at", 0)))
     return bool(time.time() - latest < settings.CONFIRMED_FOR_S)
 
 

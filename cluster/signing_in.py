@@ -26,6 +26,7 @@ from django.urls import reverse
 
 from cluster import audit, gates
 from cluster.http import actor
+from cluster.single_sign_on import shown_at
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,15 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # django-all
     def get_client_ip(self, request: HttpRequest) -> str:
         """lvsadmin.middleware.forwarded has put the true one there; a unix socket has none."""
         return request.META.get("REMOTE_ADDR") or "127.0.0.1"
+
+    def pre_login(
+        self, request: HttpRequest, user: User, *, signal_kwargs: dict[str, Any] | None, **more: Any
+    ) -> HttpResponse | None:
+        """A sign-in by the provider is as old as what the person showed there."""
+        if sociallogin := (signal_kwargs or {}).get("sociallogin"):
+            get_authentication_records(request, user)[-1]["at"] = shown_at(sociallogin)
+        refused: HttpResponse | None = super().pre_login(request, user, signal_kwargs=signal_kwargs, **more)
+        return refused
 
     def login(self, request: HttpRequest, user: User) -> None:
         super().login(request, user)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any, NoReturn
 
 from allauth.core.exceptions import ImmediateHttpResponse
@@ -38,6 +39,9 @@ class SingleSignOnAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  #
                 " Ask an administrator which group you need."
             )
             _refuse(request, name, reason)
+        is_tying = sociallogin.state.get("process") == "connect"
+        if request.user.is_authenticated and not is_tying:
+            self._judge_age(request, name, sociallogin)
         if sociallogin.is_existing:
             set_groups(
                 sociallogin.user,
@@ -46,8 +50,17 @@ class SingleSignOnAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  #
                 said_by=settings.OIDC_NAME,
                 by=actor(request),
             )
-        elif sociallogin.state.get("process") != "connect":
+        elif not is_tying:
             self._judge_name(request, name)
+
+    def _judge_age(self, request: HttpRequest, name: str, sociallogin: SocialLogin) -> None:
+        """Whoever is in was sent there to be asked; without this a provider that does not would send them
+        back to be asked again, for ever."""
+        if time.time() - shown_at(sociallogin) >= settings.CONFIRMED_FOR_S:
+            reason = (
+                f"{settings.OIDC_NAME} did not ask you again who you are. Sign out there, then try again."
+            )
+            _refuse(request, name, reason)
 
     def _judge_name(self, request: HttpRequest, name: str) -> None:
         if not re.fullmatch(r"[A-Za-z0-9._@-]{1,150}", name) or audit.is_reserved(name):
@@ -88,6 +101,12 @@ def claims(sociallogin: SocialLogin) -> dict[str, Any]:
     """What the provider says of the person, in the token and at its userinfo address."""
     said = sociallogin.account.extra_data
     return {**said.get("id_token", {}), **said.get("userinfo", {})}
+
+
+def shown_at(sociallogin: SocialLogin) -> float:
+    """When the person last showed the provider who they are; a provider that does not say has just asked."""
+    said = claims(sociallogin).get("auth_time")
+    return min(time.time(), float(said)) if isinstance(said, int | float) else time.time()
 
 
 def _groups(sociallogin: SocialLogin) -> set[str]:

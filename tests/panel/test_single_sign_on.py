@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,12 @@ def path_of(url: str, **changes: str) -> str:
     parts = urlsplit(url)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
     return f"{parts.path}?{urlencode(query | changes)}"
+
+
+def pass_a_quarter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the panel it is 16 minutes later."""
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 16 * 60)
 
 
 def said(client: Client) -> str:
@@ -171,6 +178,37 @@ def test_before_what_is_final_the_provider_is_asked_again(sso: str, client: Clie
     assert come_back(client, "olga", asked["Location"], there)["Location"] == reverse("person-new")
     assert "password" in there.asked
     assert client.get(reverse("person-new")).status_code == 200
+
+
+def test_what_the_provider_remembers_is_no_answer_before_what_is_final(
+    sso: str, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cookie lets whoever sits at an open screen in again, and says nothing of who that is."""
+    there = Browser()
+    come_back(client, "olga", browser=there)
+    RoleBinding.objects.create(user=User.objects.get(), role=Role.ADMINISTRATOR, cluster=None)
+    assert client.get(reverse("person-new")).status_code == 200
+    pass_a_quarter(monkeypatch)
+    other = Client()
+    assert come_back(other, "olga", browser=there)["Location"] == "/" and there.asked == ["consent"]
+    asked = other.get(reverse("person-new"))
+    assert asked["Location"].startswith(BEGIN)
+    # Whoever takes the question out of the address is no further, and is told why.
+    away = other.get(asked["Location"])["Location"].replace("prompt=login", "display=page")
+    assert other.get(path_of(there.visit(away, "olga")))["Location"] == reverse("account")
+    assert "did not ask you again" in other.get(reverse("account")).content.decode()
+    assert other.get(reverse("person-new"))["Location"].startswith(BEGIN)
+
+
+def test_what_the_provider_remembers_is_enough_to_tie_an_account(
+    sso: str, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Browser()
+    there.visit(client.get(BEGIN)["Location"], "uma")
+    pass_a_quarter(monkeypatch)
+    client.force_login(User.objects.create_user(username="uma", password=PASSWORD))
+    come_back(client, "uma", f"{BEGIN}?process=connect", there)
+    assert there.asked == ["consent"] and AuditEntry.objects.get(action="account.tie").actor == "uma"
 
 
 def test_with_the_provider_given_up_its_people_have_to_sign_in_otherwise(
