@@ -31,7 +31,7 @@ class SingleSignOnAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  #
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
         sociallogin.email_addresses = []  # nothing is mailed, and no address says who somebody is
-        name = sociallogin.user.get_username() or str(sociallogin.account.uid)
+        name = _name(sociallogin)
         groups = _groups(sociallogin)
         if not groups:
             reason = (
@@ -77,7 +77,7 @@ class SingleSignOnAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  #
     def save_user(self, request: HttpRequest, sociallogin: SocialLogin, form: Any = None) -> User:
         by = actor(request)
         with transaction.atomic():
-            sociallogin.user.username = sociallogin.user.get_username() or str(sociallogin.account.uid)
+            sociallogin.user.username = _name(sociallogin)
             user: User = super().save_user(request, sociallogin, form)
             names = _groups(sociallogin)
             put_into(user, names)
@@ -107,6 +107,11 @@ def shown_at(sociallogin: SocialLogin) -> float:
     """When the person last showed the provider who they are; a provider that does not say has just asked."""
     said = claims(sociallogin).get("auth_time")
     return min(time.time(), float(said)) if isinstance(said, int | float) else time.time()
+
+
+def _name(sociallogin: SocialLogin) -> str:
+    """Not the library's: it looks for a name at the userinfo address alone, and there Entra says none."""
+    return str(claims(sociallogin).get("preferred_username") or sociallogin.account.uid)
 
 
 def _groups(sociallogin: SocialLogin) -> set[str]:

@@ -87,6 +87,16 @@ def test_a_mapped_group_lets_in_and_is_written_down(sso: str, client: Client) ->
     assert (added.action, added.target) == ("person.add", "olga")
 
 
+def test_name_and_groups_are_read_where_only_the_token_has_them(
+    sso: str, client: Client, settings: Any
+) -> None:
+    configure(settings, sso, client=agreed.TERSE_CLIENT)
+    come_back(client, "uma")
+    assert [group.name for group in User.objects.get(username="uma").groups.all()] == ["operators"]
+    come_back(Client(), "greg")
+    assert AuditEntry.objects.get(action="sign-in.refused").target == "greg"
+
+
 def test_the_second_time_it_is_the_same_person(sso: str, client: Client) -> None:
     come_back(client, "olga")
     come_back(Client(), "olga")

@@ -28,15 +28,16 @@ def administer() -> None:
     from django.contrib.auth.models import Group, User  # needs the settings
     from oauth2_provider.models import Application
 
-    Application.objects.create(
-        name="LVS Admin",
-        client_id=agreed.CLIENT,
-        client_secret=agreed.SECRET,
-        client_type=Application.CLIENT_CONFIDENTIAL,
-        authorization_grant_type=Application.GRANT_AUTHORIZATION_CODE,
-        redirect_uris=agreed.BACK,
-        algorithm=Application.RS256_ALGORITHM,
-    )
+    for client in (agreed.CLIENT, agreed.TERSE_CLIENT):
+        Application.objects.create(
+            name="LVS Admin",
+            client_id=client,
+            client_secret=agreed.SECRET,
+            client_type=Application.CLIENT_CONFIDENTIAL,
+            authorization_grant_type=Application.GRANT_AUTHORIZATION_CODE,
+            redirect_uris=agreed.BACK,
+            algorithm=Application.RS256_ALGORITHM,
+        )
     for name, groups in agreed.PEOPLE.items():
         user = User.objects.create_user(name, password=agreed.PASSWORD)
         user.groups.set(Group.objects.get_or_create(name=group)[0] for group in groups)

@@ -6,9 +6,11 @@ from typing import Any
 
 from oauth2_provider.oauth2_validators import OAuth2Validator
 
+from tests.panel.openid_provider import TERSE_CLIENT
+
 
 class Claims(OAuth2Validator):  # type: ignore[misc]  # the toolkit has no types
-    """With name and groups, in the ID token and at the userinfo address."""
+    """With name and groups, in the ID token and, but to the terse client, at the userinfo address."""
 
     # A claim that no scope brings is said to nobody.
     oidc_claim_scope = OAuth2Validator.oidc_claim_scope | {"groups": "profile"}
@@ -20,3 +22,8 @@ class Claims(OAuth2Validator):  # type: ignore[misc]  # the toolkit has no types
             "preferred_username": request.user.get_username(),
             "groups": names[0] if len(names) == 1 else names,
         }
+
+    def get_userinfo_claims(self, request: Any) -> dict[str, Any]:
+        said: dict[str, Any] = super().get_userinfo_claims(request)
+        is_terse = request.access_token.application.client_id == TERSE_CLIENT
+        return {"sub": said["sub"]} if is_terse else said
