@@ -190,7 +190,7 @@ MFA_FORMS = {
     "add_webauthn": "cluster.account_forms.NewKeyForm",
 }
 # Single sign-on, where LVSADMIN_OIDC_URL names an OpenID provider. Its groups let people in: `theirs=ours`.
-OIDC_URL = env.text("LVSADMIN_OIDC_URL")
+OIDC_URL = env.text("LVSADMIN_OIDC_URL").rstrip("/")  # many issuers end with one; two in a row are not found
 if OIDC_URL and not OIDC_URL.startswith("https://") and not PLAIN_HTTP:
     raise ImproperlyConfigured(
         "LVSADMIN_OIDC_URL must begin with https://: TLS is how the provider is known."

@@ -310,7 +310,7 @@ def test_a_provider_without_tls_keeps_the_panel_from_starting(tmp_path: Path) ->
     command = [sys.executable, "-c", "import lvsadmin.settings"]
     done = subprocess.run(command, env=kept | more, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0 and "must begin with https://" in done.stderr
-    more["LVSADMIN_OIDC_URL"] = "https://id.example.net"
+    more["LVSADMIN_OIDC_URL"] = "https://id.example.net/"
     more |= {"LVSADMIN_OIDC_NAME": "Bank ID", "LVSADMIN_OIDC_CLIENT_ID": "panel"}
     command[-1] += " as it; print(it.SOCIALACCOUNT_PROVIDERS['openid_connect']['APPS'])"
     done = subprocess.run(command, env=kept | more, capture_output=True, text=True, timeout=60)
