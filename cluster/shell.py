@@ -9,10 +9,10 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils import timezone
 
 from cluster import access, live
+from cluster.http import fixed_url
 from cluster.models import Answer, AuditHead, ChangeRequest, Cluster, Director, Sweep
 from cluster.permissions import grants_of
 
@@ -49,8 +49,8 @@ def shell(request: HttpRequest) -> dict[str, Any]:
         ],
         "user_label": user.get_username(),
         "role_label": _role_label(user),
-        "user_menu": [{"label": "Account", "icon": "key", "url": reverse("account")}],
-        "logout_url": reverse("logout"),
+        "user_menu": [{"label": "Account", "icon": "key", "url": fixed_url("account")}],
+        "logout_url": fixed_url("logout"),
         "banners": _banners(user, directors),
         "version": settings.VERSION,
         "server_now": time.time(),
@@ -73,7 +73,7 @@ def _changes_to_approve(user: Any) -> int:
 def _entry(
     request: HttpRequest, label: str, icon: str, name: str, key: str, *, counts: dict[str, int]
 ) -> dict[str, Any]:
-    url = reverse(name)
+    url = fixed_url(name)
     active = request.path == url if url == "/" else request.path.startswith(ALSO_BELOW.get(name, url))
     return {
         "label": label,

@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 from django.contrib import messages
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from cluster import access, audit
@@ -17,7 +16,7 @@ from cluster.actions.problems import Rejected
 from cluster.audit import chain, checkpoints, export, pages
 from cluster.audit.search import Found, find, parse
 from cluster.audit_forms import FilterForm, SearchForm
-from cluster.http import OperatorRequest, actor, page_number
+from cluster.http import OperatorRequest, actor, fixed_url, page_number
 from cluster.models import AuditCheckpoint, AuditEntry, AuditHead
 
 # What one asks first at night.
@@ -51,7 +50,7 @@ def audit_list(request: OperatorRequest) -> HttpResponse:
         "chain": checkpoints.standing(head),
         "entries": page.entries,
         "kinds": [("csv", "CSV"), ("jsonl", "JSON")],
-        "form_url": reverse("audit-form") + (f"?{urlencode({'q': query})}" if query else ""),
+        "form_url": fixed_url("audit-form") + (f"?{urlencode({'q': query})}" if query else ""),
         "ready_made": [(label, _url(q=words), words == query) for label, words in READY_MADE],
         "kept": [(one, _url(q=one.query), one.query == query) for one in _kept(request)],
         "older_url": _url(q=query, before=page.older) if page.older else "",
@@ -175,4 +174,4 @@ def _kept(request: OperatorRequest) -> Any:
 
 def _url(**values: object) -> str:
     said = urlencode({name: value for name, value in values.items() if value})
-    return reverse("audit-list") + (f"?{said}" if said else "")
+    return fixed_url("audit-list") + (f"?{said}" if said else "")
