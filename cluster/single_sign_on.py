@@ -32,6 +32,9 @@ class SingleSignOnAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  #
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
         sociallogin.email_addresses = []  # nothing is mailed, and no address says who somebody is
         name = _name(sociallogin)
+        if _is_of_two(sociallogin):
+            reason = f"{settings.OIDC_NAME} spoke of two people at once. Tell an administrator of the panel."
+            _refuse(request, name, reason)
         groups = _groups(sociallogin)
         if not groups:
             reason = (
@@ -101,6 +104,13 @@ def claims(sociallogin: SocialLogin) -> dict[str, Any]:
     """What the provider says of the person, in the token and at its userinfo address."""
     said = sociallogin.account.extra_data
     return {**said.get("id_token", {}), **said.get("userinfo", {})}
+
+
+def _is_of_two(sociallogin: SocialLogin) -> bool:
+    """Whether token and userinfo address name different people, which the library leaves to us to look at
+    (OpenID Connect Core 1.0, 5.3.2)."""
+    said = sociallogin.account.extra_data
+    return len({part.get("sub") for part in (said.get("id_token"), said.get("userinfo")) if part}) > 1
 
 
 def shown_at(sociallogin: SocialLogin) -> float:

@@ -9,9 +9,11 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.conf import settings
@@ -20,11 +22,13 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.timesince import timesince
 
 from cluster import audit
 from cluster.audit import chain
 from cluster.ipvs.formats.document import canonical_json
 from cluster.models import AuditEntry, AuditHead, Backend, Cluster, VirtualService
+from cluster.templatetags.ui import time_ago
 from tests.panel.conftest import ANN
 
 FORGED = {
@@ -225,6 +229,29 @@ def test_a_long_log_is_paged_newest_first(ann: Client) -> None:
     assert "object 59" in first and "object 9<" not in first and "?before=" in first
     older = ann.get(reverse("audit-list"), {"before": "11"}).content.decode()
     assert "object 9<" in older and "object 59" not in older
+
+
+def test_what_somebody_wrote_is_text_in_the_list(ann: Client) -> None:
+    odd = "<b>\"a\" & 'b'</b>"
+    who, cluster = audit.Actor(name=f"{odd} 1"), Cluster.objects.create(name=f"{odd} 5", uuid=uuid4())
+    audit.record(f"{odd} 2", f"{odd} 3", by=who, reason=f"{odd} 4", cluster=cluster)
+    page = ann.get(reverse("audit-list")).content.decode()
+    assert "<b>" not in page
+    for number in range(1, 6):
+        assert f"&lt;b&gt;&quot;a&quot; &amp; &#x27;b&#x27;&lt;/b&gt; {number}" in page
+
+
+@pytest.mark.parametrize(
+    "age",
+    [
+        *(timedelta(seconds=seconds) for seconds in (-5, 0, 59, 60, 3599, 3661, 90_000)),
+        *(timedelta(days=days, seconds=1) for days in (6, 7, 13, 27, 28, 29, 31, 62, 364, 800)),
+    ],
+    ids=str,
+)
+def test_an_age_is_said_in_djangos_words(age: timedelta) -> None:
+    now = datetime.now(UTC)
+    assert f">{timesince(now - age, now)} ago</time>" in time_ago(now - age)
 
 
 def test_an_operator_of_one_cluster_sees_its_entries_and_his_own(mallory: Client, backend: Backend) -> None:

@@ -97,6 +97,13 @@ def test_name_and_groups_are_read_where_only_the_token_has_them(
     assert AuditEntry.objects.get(action="sign-in.refused").target == "greg"
 
 
+def test_token_and_userinfo_of_two_people_let_neither_in(sso: str, client: Client, settings: Any) -> None:
+    configure(settings, sso, client=agreed.TWISTED_CLIENT)
+    assert come_back(client, "olga")["Location"] == reverse("login")
+    assert "spoke of two people" in said(client) and not User.objects.exists()
+    assert AuditEntry.objects.get(action="sign-in.refused").target == "olga"
+
+
 def test_the_second_time_it_is_the_same_person(sso: str, client: Client) -> None:
     come_back(client, "olga")
     come_back(Client(), "olga")

@@ -6,6 +6,8 @@ In here is what its administrator and the panel's have agreed on; the rest of it
 CLIENT = "panel"
 # Another client of it, whose userinfo says no more than `sub`: Microsoft Entra and AD FS say little there.
 TERSE_CLIENT = "panel-terse"
+# And one whose userinfo is about somebody else.
+TWISTED_CLIENT = "panel-twisted"
 SECRET = "s3cret"
 BACK = "http://testserver/sign-in/with/oidc/back/"
 

@@ -28,7 +28,7 @@ def administer() -> None:
     from django.contrib.auth.models import Group, User  # needs the settings
     from oauth2_provider.models import Application
 
-    for client in (agreed.CLIENT, agreed.TERSE_CLIENT):
+    for client in (agreed.CLIENT, agreed.TERSE_CLIENT, agreed.TWISTED_CLIENT):
         Application.objects.create(
             name="LVS Admin",
             client_id=client,
