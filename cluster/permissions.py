@@ -74,11 +74,11 @@ def may(user: AnyUser, needs: Need, cluster: Cluster | None = None) -> bool:
 
 
 def grants_of(user: AnyUser) -> Grants:
-    """What the user has been given. It is read once a request: the request brings its own `user`, and keeps
-    the answer there."""
+    """What the user has been given; nothing for a closed account. It is read once a request: the request
+    brings its own `user`, just read, and keeps the answer there."""
     known: Grants | None = getattr(user, "_grants", None)
     if known is None:
-        known = fresh_grants(user.pk) if user.is_authenticated else Grants()
+        known = grants_of_user(user) if user.is_active else Grants()
         limit(user, known)
     return known
 
@@ -95,9 +95,9 @@ def fresh_grants(user_id: int | None) -> Grants:
     return grants_from(RoleBinding.objects.filter(bound))
 
 
-def grants_of_user(user: User) -> Grants:
+def grants_of_user(user: AbstractBaseUser) -> Grants:
     """As `fresh_grants`, and for a closed account what it would have if it were reopened."""
-    return grants_from(RoleBinding.objects.filter(Q(user=user) | Q(group__user=user)))
+    return grants_from(RoleBinding.objects.filter(Q(user=user.pk) | Q(group__user=user.pk)))
 
 
 def grants_from(bindings: Any) -> Grants:
