@@ -74,8 +74,7 @@ def parsers() -> None:
 def compare(services: int, backends: int, number: int) -> None:
     """One round of all peers at one size."""
     size, wanted = f"{services}x{backends}", table(services, backends)
-    for turn in range(SHORT_TIMES):
-        _load_alone(wanted, size, floor_first=turn % 2 == 0)
+    _load_alone(wanted, size)
     kernel = _full_load(wanted, f"load {size}")
     if backends == 100:
         _changes(kernel, wanted, number)
@@ -94,8 +93,8 @@ def compare(services: int, backends: int, number: int) -> None:
         figure(f"ipvsadm -R {size}", peers.ipvsadm_restore(wanted))
 
 
-def _load_alone(wanted: Table, size: str, *, floor_first: bool) -> None:
-    """The messages of a load: encoded, sent and acknowledged; and the floor of it."""
+def _load_alone(wanted: Table, size: str) -> None:
+    """The messages of a load: encoded, sent and acknowledged; and the floor of it. They begin in turns."""
     steps = plan(Table(), wanted, owned=frozenset()).steps
 
     def ours() -> float:
@@ -106,10 +105,12 @@ def _load_alone(wanted: Table, size: str, *, floor_first: bool) -> None:
         (f"floor send {size}", partial(peers.floor_send, wanted)),
         (f"send {size}", ours),
     ]
-    for name, seconds in both if floor_first else reversed(both):
-        settle()
-        fresh_namespace()
-        figure(name, seconds())
+    for _ in range(SHORT_TIMES):
+        for name, seconds in both:
+            settle()
+            fresh_namespace()
+            figure(name, seconds())
+        both.reverse()
 
 
 def _full_load(wanted: Table, name: str) -> NetlinkKernel:
