@@ -82,8 +82,7 @@ class ServiceFlags(IntFlag):
     SCHEDULER_3 = 0x20
 
 
-# Keys and backends are tuples: of a hundred thousand, reading, comparing and looking up takes a tenth of the
-# time that a dataclass takes.
+# Keys and backends are tuples: making one takes a third of a dataclass's time, comparing two a twelfth.
 
 
 class ServiceKey(NamedTuple):
