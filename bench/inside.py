@@ -15,7 +15,7 @@ from pathlib import Path
 from bench import peers
 from bench.room import fresh_namespace, seconds_of, settle
 from bench.tables import as_saved, table, with_one_weight
-from cluster.director.host import seek_garbage_rarely
+from cluster.director.host import keep_freed_memory, seek_garbage_rarely
 from cluster.director.journal import Goal, Journal, Record
 from cluster.director.kernel.conversation import Conversation
 from cluster.director.kernel.netlink import NetlinkKernel
@@ -41,7 +41,9 @@ def main() -> None:
     if sys.argv[1:] and sys.argv[1] == "journal":
         _write_journal(Path(sys.argv[2]))
         return
-    seek_garbage_rarely()  # as the worker and the command line do
+    # As the worker and the command line do.
+    seek_garbage_rarely()
+    keep_freed_memory()
     growth()
     parsers()
     for services, backends in ((1000, 10), (1000, 100)):

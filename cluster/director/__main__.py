@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=chosen.log_level)
     host.seek_garbage_rarely()
+    host.keep_freed_memory()
     try:
         config = _config(chosen.config, chosen.settings)
         run: Callable[[argparse.Namespace, Config | None], int] = chosen.run

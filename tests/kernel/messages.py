@@ -6,10 +6,12 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 
 import pytest
 
-from cluster.director.kernel import codec
+from cluster.director.kernel import codec, conversation
+from cluster.director.kernel.mailbox import LARGEST_DATAGRAM
 
 FAMILY_NUMBER, PORT = 28, 4711
 ERROR, DONE, OVERRUN = 2, 3, 4
@@ -121,14 +123,18 @@ class ScriptedSocket:
             offset += length
         return len(data)
 
-    def recv(self, size: int) -> bytes:
-        """One datagram, of which the kernel loses what does not fit."""
+    def receive(self) -> list[bytes]:
+        """As a mailbox of this socket: what is there, up to an error, of which the next receive hears."""
         if not self._waiting:
             raise BlockingIOError(errno.EAGAIN, "silence")
-        said = self._waiting.pop(0)
-        if isinstance(said, OSError):
-            raise said
-        return said[:size]
+        if isinstance(self._waiting[0], OSError):
+            raise self._waiting.pop(0)
+        there = list(takewhile(lambda said: isinstance(said, bytes), self._waiting))[:4]
+        del self._waiting[: len(there)]
+        return [said[: LARGEST_DATAGRAM + 1] for said in there]
+
+    def fileno(self) -> int:
+        return -1
 
     def bind(self, address: object) -> None: ...
     def setsockopt(self, *arguments: object) -> None: ...
@@ -139,4 +145,5 @@ def say(monkeypatch: pytest.MonkeyPatch, script: Script) -> ScriptedSocket:
     """Let every netlink socket that is opened from now on say what the script says."""
     scripted = ScriptedSocket(script)
     monkeypatch.setattr(socket, "socket", lambda *_: scripted)
+    monkeypatch.setattr(conversation, "Mailbox", lambda _: scripted)
     return scripted

@@ -6,6 +6,7 @@ import errno
 import socket
 import struct
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Self
@@ -20,6 +21,7 @@ from cluster.director.kernel import (
     codec,
 )
 from cluster.director.kernel.encoder import Encoder
+from cluster.director.kernel.mailbox import LARGEST_DATAGRAM, Mailbox
 from cluster.ipvs.plan import Step
 
 # Each send has a price: two system calls, and our code and the kernel's in turn begin with cold caches. More
@@ -30,8 +32,6 @@ _BATCH_MESSAGES_DEFAULT_BUFFER = 250
 # Of backends, 192 KiB.
 _BATCH_MESSAGES = 1400
 _RECEIVE_BUFFER = 4 * 1024 * 1024
-# The kernel fills up to 32 KiB at a time; a shorter receive would silently lose most of a dump.
-_LARGEST_DATAGRAM = 64 * 1024
 
 _HEADER = struct.Struct("=IHHII")
 _GENERIC_HEADER = struct.Struct("=IHHIIBBH")
@@ -60,14 +60,17 @@ class Conversation:
             )
         except OSError as error:
             raise KernelError(f"No netlink socket could be opened: {error.strerror}.") from error
+        self._mailbox = Mailbox(self._socket.fileno())
+        self._arrived: deque[bytes] = deque()
         try:
             self._prepare()
         except BaseException:
-            self._socket.close()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._mailbox.close()
         self._socket.close()
 
     def _prepare(self) -> None:
@@ -219,15 +222,16 @@ class Conversation:
     def _receive_datagram(self) -> bytes:
         """One datagram, which must be whole."""
         try:
-            # One more than the largest, which tells a datagram that was cut from one that just fits.
-            data = self._socket.recv(_LARGEST_DATAGRAM + 1)
+            if not self._arrived:
+                self._arrived.extend(self._mailbox.receive())
+            data = self._arrived.popleft()
         except BlockingIOError:
             raise self._silence() from None
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 raise HalfRead("The kernel had more to say than the socket could hold.") from None
             raise KernelError(f"The kernel's answer could not be received: {error.strerror}.") from error
-        if len(data) > _LARGEST_DATAGRAM:
+        if len(data) > LARGEST_DATAGRAM:
             raise HalfRead("The kernel's answer was cut.")
         if len(data) < _HEADER.size:
             raise HalfRead("The kernel's answer is empty.")

@@ -137,7 +137,7 @@ def _read_headers(
     found = {header.key: (header, counters) for header, counters in reader.found}
     if len(found) < len(reader.found):
         raise HalfRead("A service was listed twice, so the table changed while it was read.")
-    return found if wanted is None else {key: found[key] for key in found.keys() & wanted}
+    return found if wanted is None else {key: one for key, one in found.items() if key in wanted}
 
 
 def _read_backends(
