@@ -33,6 +33,7 @@ _GARBAGE_THRESHOLDS = 50_000, 5, 5
 
 # malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_FREED_MEMORY = 16 * 1024 * 1024
 
 _MODULE = re.compile(r"ip_vs(_[a-z0-9_]+)?")
 _FILE = re.compile(r"/(ip_vs[a-z0-9_]*)\.ko(?:\.[a-z0-9]+)?:?(?=\s|$)")
@@ -63,9 +64,9 @@ def keep_freed_memory() -> None:
     128 KiB back. A worker reads its table every two seconds; with 100,000 backends it would be given a
     thousand pages anew each time."""
     if tell := getattr(ctypes.CDLL(None), "mallopt", None):
-        tell(_M_TRIM_THRESHOLD, 16 * 1024 * 1024)
-        # Which the first one sets to 128 KiB for ever, less than a batch of messages.
-        tell(_M_MMAP_THRESHOLD, 1024 * 1024)
+        tell(_M_TRIM_THRESHOLD, _FREED_MEMORY)
+        # Larger pieces are always given back. By itself this would stay at 128 KiB from now on.
+        tell(_M_MMAP_THRESHOLD, _FREED_MEMORY)
 
 
 def return_free_memory() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import NamedTuple, Protocol
 
 from cluster.ipvs.connections import Connection, ConnectionCounts
@@ -154,4 +155,5 @@ def do_in_stages(steps: Sequence[Step], send: Callable[[Sequence[Step]], Sequenc
             codes[place] = code
             if code:
                 stopped.add(steps[place].service.key)
-    return list(map(Answer, steps, codes))
+    # As Answer._make does, which is a function of Python's own.
+    return list(map(tuple.__new__, repeat(Answer), zip(steps, codes, strict=True)))

@@ -40,28 +40,32 @@ class Encoder:
     def messages(self, steps: Iterable[Step], number: int) -> Iterator[bytes]:
         """The message of each step, numbered from `number`. Empty, and without a number, for a step with a
         value that no field can hold."""
-        service = operation = settings = None
+        service = operation = None
+        settings: Any = None
+        but_address = slice(1, None)  # made once, not for each backend
         for step in steps:
             backend = step.backend
-            if backend is None:
-                message = self._plain(step, number)
-            else:
+            if backend is not None:
                 try:
                     # Beside each other, most differ in their address alone.
                     if (
                         step.service is not service
                         or step.operation is not operation
-                        or backend[1:] != settings
+                        or backend[but_address] != settings
                     ):
                         pack, head, before, after = self._form_of(step, backend)
                         before = self._middle + before
                         family = AF_INET6 if ":" in backend[0] else AF_INET
-                        service, operation, settings = step.service, step.operation, backend[1:]
+                        service, operation, settings = step.service, step.operation, backend[but_address]
                     message = pack(head, number, before, inet_pton(family, backend[0]), after)
                 except (struct.error, ValueError, OSError):
                     # An address of the other family, or a value that no field can hold.
                     service = None
-                    message = self._plain(step, number)
+                else:
+                    yield message
+                    number += 1
+                    continue
+            message = self._plain(step, number)
             yield message
             if message:
                 number += 1
