@@ -33,7 +33,7 @@ _GARBAGE_THRESHOLDS = 50_000, 5, 5
 
 # malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_FREED_MEMORY = 16 * 1024 * 1024
+_FREED_MEMORY = 8 * 1024 * 1024
 
 _MODULE = re.compile(r"ip_vs(_[a-z0-9_]+)?")
 _FILE = re.compile(r"/(ip_vs[a-z0-9_]*)\.ko(?:\.[a-z0-9]+)?:?(?=\s|$)")
@@ -60,7 +60,7 @@ def seek_garbage_rarely() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what this process frees (glibc does, up to 16 MB) instead of giving all but
+    """Let the C library keep what this process frees (glibc does, up to 8 MB) instead of giving all but
     128 KiB back. A worker reads its table every two seconds; with 100,000 backends it would be given a
     thousand pages anew each time."""
     if tell := getattr(ctypes.CDLL(None), "mallopt", None):
