@@ -33,6 +33,8 @@ CHECKS = (
     ("migrations", [sys.executable, "manage.py", "makemigrations", "--check", "--dry-run"]),
 )
 NEEDS_NO_LAB = "not kernel and not traffic and not browser and not postgres"
+# A file at a time on each CPU, with a database each. Not where packets or pages have deadlines.
+SIDE_BY_SIDE = ("--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile")
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,13 @@ def run_checks() -> Result:
 
 
 def run_unit() -> Result:
-    return run_pytest("tests", "-m", NEEDS_NO_LAB)
+    return run_pytest("tests", "-m", NEEDS_NO_LAB, *SIDE_BY_SIDE)
 
 
 def run_postgres() -> Result:
     """All of the panel once more on the database of production, and what only that one can show."""
     with running() as variables:
-        return run_pytest("tests/panel", "tests/lab/test_postgres.py", more=variables)
+        return run_pytest("tests/panel", "tests/lab/test_postgres.py", *SIDE_BY_SIDE, more=variables)
 
 
 def run_kernel() -> Result:
