@@ -22,7 +22,7 @@ from cluster.director.kernel.netlink import READ_ATTEMPTS, NetlinkKernel
 from cluster.ipvs.plan import Operation, Step
 from cluster.ipvs.state import Backend, Protocol, Service, ServiceKey, Table
 from tests.kernel import messages
-from tests.kernel.messages import DONE, OVERRUN, Said, backend, done, entry_message, error, message, say
+from tests.kernel.messages import DONE, OVERRUN, PORT, Said, backend, done, entry_message, error, message, say
 
 WEB = Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), "rr")
 ONE = Backend("10.0.0.1", 80)
@@ -46,14 +46,28 @@ def read_backends(monkeypatch: pytest.MonkeyPatch, *said: Said, knows: bool) -> 
         assert len(kernel.read().table.services[0].backends) == 3
 
     def script(command: int, payload: bytes, sequence: int) -> Iterable[Said]:
-        return list(said) if command == codec.GET_DEST else whole(command, payload, sequence)
+        if command != codec.GET_DEST:
+            return whole(command, payload, sequence)
+        return [one if isinstance(one, OSError) else renumbered(one, sequence) for one in said]
 
     say(monkeypatch, script)
     return kernel
 
 
-# In a reading the family is asked for with number 1, the services with 2, the backends with 3.
+# In a reading the family is asked for with number 1, the services with 2, the backends with 3, and once more
+# with 4 where the list came in several datagrams.
 N = 3
+
+
+def renumbered(data: bytes, sequence: int) -> bytes:
+    """The datagram as the answer to another question than the third."""
+    return (
+        data
+        if sequence == N
+        else data.replace(struct.pack("=II", N, PORT), struct.pack("=II", sequence, PORT))
+    )
+
+
 LIST = b"".join(entry_message(entry, N) for entry in GOOD)
 ODD = entry_message(messages.nest(codec.DEST, [(40, b"odd"), *messages.backend_attributes()]), N)
 
@@ -200,6 +214,59 @@ def test_a_table_that_never_settles_is_an_error(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(HalfRead, match="changed while it was read"):
         NetlinkKernel().read()
     assert lists[0] == 2 * READ_ATTEMPTS
+
+
+class Lists:
+    """A kernel with one service, whose backends are listed two a datagram: `told` is what each list tells,
+    the last one for ever."""
+
+    def __init__(self, *told: str) -> None:
+        self._told = list(told)
+        self.lists = 0
+
+    def __call__(self, command: int, payload: bytes, sequence: int) -> Iterable[Said]:
+        if command != codec.GET_DEST:
+            return whole(command, payload, sequence)
+        told = self._told[min(self.lists, len(self._told) - 1)]
+        self.lists += 1
+        entries = [entry_message(backend(address=bytes([10, 0, 0, int(last)])), sequence) for last in told]
+        return [b"".join(entries[begin : begin + 2]) for begin in range(0, len(entries), 2)] + [
+            done(sequence)
+        ]
+
+
+def addresses(table: Table) -> str:
+    return "".join(one.address[-1] for one in table.services[0].backends)
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["the service alone", "the whole table"])
+def test_a_backend_that_is_passed_over_is_not_missed(monkeypatch: pytest.MonkeyPatch, alone: bool) -> None:
+    # 1 is removed after the first two were told: the kernel goes on behind the second place, which 3 has now.
+    lists = Lists("124", "234")
+    say(monkeypatch, lists)
+    kernel = NetlinkKernel(deadline_s=0.1)
+    assert addresses(kernel.read_services([WEB.key]) if alone else kernel.read().table) == "234"
+    assert lists.lists == 4
+
+
+def test_a_list_that_never_settles_is_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    say(monkeypatch, lists := Lists(*["124", "234"] * READ_ATTEMPTS))
+    with pytest.raises(HalfRead, match=r"192\.0\.2\.1:80 changed while"):
+        NetlinkKernel().read()
+    assert lists.lists == 2 * READ_ATTEMPTS
+
+
+def test_a_list_is_listed_again_only_where_it_can_lack_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    say(monkeypatch, lists := Lists("12"))
+    NetlinkKernel().read()
+    assert lists.lists == 1, "one datagram is of one moment"
+    say(monkeypatch, lists := Lists("123"))
+    kernel = NetlinkKernel()
+    # Of the first reading the layout is learnt, of the second what the service says.
+    for expected in (2, 4, 5, 6):
+        assert addresses(kernel.read().table) == "123" and lists.lists == expected
+    say(monkeypatch, lists := Lists("1234"))
+    assert addresses(kernel.read().table) == "1234" and lists.lists == 2
 
 
 def test_a_service_that_comes_while_a_table_is_read_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,6 +187,7 @@ def fast(header: Service, remembered: Remembered) -> Found:
         for entry in talk.dump(codec.GET_DEST, b"", reader.take):
             reader.add(entry)
     service, blocks = reader.service()
+    reader.remember()
     found: Found = {
         backend.key: (backend, block.row(row))
         for block in blocks

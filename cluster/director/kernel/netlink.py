@@ -143,10 +143,24 @@ def _read_headers(
 def _read_backends(
     talk: Conversation, header: Service, remembered: Remembered, is_counting: bool
 ) -> tuple[Service, list[Block]]:
+    reader = _list_backends(talk, header, remembered, is_counting)
+    may_lack_some = reader.may_lack_some
+    service, blocks = reader.service()
+    if may_lack_some:
+        again, _ = _list_backends(talk, header, remembered, is_counting=False).service()
+        if [one.key for one in again.backends] != [one.key for one in service.backends]:
+            raise HalfRead(f"The backends of {header.key} changed while they were listed.")
+    reader.remember()
+    return service, blocks
+
+
+def _list_backends(
+    talk: Conversation, header: Service, remembered: Remembered, is_counting: bool
+) -> BackendReader:
     reader = BackendReader(header, remembered, is_counting=is_counting)
     for entry in talk.dump(codec.GET_DEST, codec.encode_key(header.key), reader.take):
         reader.add(entry)
-    return reader.service()
+    return reader
 
 
 def _read_some(talk: Conversation, remembered: Remembered, keys: Iterable[ServiceKey]) -> Table:

@@ -146,6 +146,8 @@ class BackendReader:
         self._remembered = remembered
         self._is_counting = is_counting
         self._unknown: bytes | None = None
+        self._datagrams = 0
+        self._as_read: _AsRead | None = None
         # In the order of arrival: a whole datagram, or backends that were read one by one.
         self._whole: list[tuple[_BackendShape, bytes, _Said, Columns]] = []
         self._single: list[tuple[Backend, BackendCounters]] = []
@@ -159,21 +161,42 @@ class BackendReader:
         data = data[: count * shape.layout.length]
         words = array("I", data)  # twice as fast to take columns from as a memoryview
         counted = shape.counted_of(words, count) if self._is_counting else _UNCOUNTED
+        self._datagrams += 1
         self._whole.append((shape, data, shape.settings_of(words, alike), counted))
         return len(data)
 
     def add(self, entry: bytes) -> None:
         """Take one entry of a datagram that has been walked through."""
         if self._unknown is not None:
+            self._datagrams += 1
             learn(self._remembered.backend_shapes, _BackendShape, self._unknown)
             self._unknown = None
         self._single.append(codec.decode_backend(entry, service_family=self._header.key.family))
 
+    @property
+    def may_lack_some(self) -> bool:
+        """Whether a backend can have been left out. The kernel goes on by position with the next datagram:
+        where one that was listed is removed meanwhile, another one is never told. What says the same as a
+        list that was whole lacks none."""
+        return self._datagrams > 1 and self._known() is None
+
+    def remember(self) -> None:
+        """Take what was listed for whole from now on."""
+        if self._as_read:
+            self._remembered.services[self._header.key] = self._as_read
+
+    def _known(self) -> _AsRead | None:
+        known = self._remembered.services.get(self._header.key)
+        if known and not self._single and known[:2] == (self._header, self._said()):
+            return known
+        return None
+
+    def _said(self) -> tuple[_Said, ...]:
+        return tuple(settings for _, _, settings, _ in self._whole)
+
     def service(self) -> tuple[Service, list[Block]]:
         """The service with its backends, once the dump has ended."""
-        known = self._remembered.services.get(self._header.key)
-        said = tuple(settings for _, _, settings, _ in self._whole)
-        if known and not self._single and known[:2] == (self._header, said):
+        if known := self._known():
             service, lists = known.service, known.backends
         else:
             lists = [self._built(shape, data, said) for shape, data, said, _ in self._whole]
@@ -181,8 +204,7 @@ class BackendReader:
             _check_once(found)
             service = self._header.with_backends(chain.from_iterable(found))
             if not self._single:
-                as_read = _AsRead(self._header, said, service, lists)
-                self._remembered.services[self._header.key] = as_read
+                self._as_read = _AsRead(self._header, self._said(), service, lists)
         if not self._is_counting:
             return service, []
         blocks = [
