@@ -24,8 +24,9 @@ from cluster.director.kernel import (
     NoAnswer,
     NotPermitted,
 )
+from cluster.director.kernel.explained import explained
 from cluster.director.kernel.rehearse import is_worth_it
-from cluster.ipvs.errors import Explanation, explain, means_table_moved, name_of
+from cluster.ipvs.errors import Explanation, explain, means_table_moved
 from cluster.ipvs.formats.document import key_to_document, to_document
 from cluster.ipvs.formats.ipvsadm import command, service_words
 from cluster.ipvs.impact import Open, Sysctls, at_stake, impact
@@ -247,7 +248,7 @@ def _judged(goal: Goal, walk: _Walk, held: Table, rest: Plan, director: str) -> 
             Outcome.UNKNOWN,
             walk,
             held,
-            f"{director}'s kernel did not answer in time, and {_steps(len(rest.steps))} were not done.",
+            f"{director}'s kernel did not answer in time, and {_left(rest)} not done.",
             "Apply again: the director reads the kernel first and does what is left.",
             "no answer",
         )
@@ -263,7 +264,7 @@ def _judged(goal: Goal, walk: _Walk, held: Table, rest: Plan, director: str) -> 
             Outcome.PARTIAL if count else Outcome.FAILED,
             walk,
             held,
-            f"{director}'s table keeps changing under the worker: {_steps(len(rest.steps))} are still to do.",
+            f"{director}'s table keeps changing under the worker, and {_left(rest)} not done.",
             f"Find out what else programs IPVS on {director}, stop it, and apply again.",
         )
     key = rest.conflicts[0]
@@ -325,24 +326,11 @@ def _named(keys: Iterable[ServiceKey]) -> str:
 
 def _unreadable(error: KernelError, walk: _Walk, director: str) -> Result:
     """No table to show: the kernel did not let itself be read."""
-    match error:
-        case KernelUnavailable():
-            outcome, detail = Outcome.FAILED, name_of(numbers.ENOENT)
-            text = f"The kernel of {director} has no IPVS: the module ip_vs is not loaded."
-            remedy = "Load it on the director's page, or run modprobe ip_vs there."
-        case NotPermitted():
-            outcome, detail = Outcome.FAILED, name_of(numbers.EPERM)
-            text = f"The worker on {director} may not program IPVS: its process lacks CAP_NET_ADMIN."
-            remedy = "Start it by its systemd unit, which grants it; a rootless container cannot have it."
-        case HalfRead():
-            outcome, detail = Outcome.UNKNOWN if walk.planned else Outcome.FAILED, "half a table"
-            text = f"The table of {director} could not be read whole: {error}"
-            remedy = f"Find out what else programs IPVS on {director}; then apply again."
-        case _:
-            outcome, detail = Outcome.UNKNOWN, "no answer"
-            text = f"The kernel of {director} gave no answer in time."
-            remedy = "Apply again: the director reads the kernel first and does what is left."
-    return _result(outcome, walk, None, text, remedy, detail)
+    said = explained(error, director)
+    # What was asked may have been done; without IPVS, or the right to it, nothing was.
+    is_certain = isinstance(error, KernelUnavailable | NotPermitted) or not walk.planned
+    outcome = Outcome.FAILED if is_certain and not isinstance(error, NoAnswer) else Outcome.UNKNOWN
+    return _result(outcome, walk, None, said.happened, said.remedy, said.detail)
 
 
 def _result(
@@ -383,6 +371,10 @@ def _explain(answer: Answer) -> Explanation:
     if step.backend is not None:
         subject = f"backend {step.backend.key} of {step.service.key}"
     return explain(answer.errno, step.operation, subject=subject)
+
+
+def _left(rest: Plan) -> str:
+    return f"{_steps(len(rest.steps))} {'was' if len(rest.steps) == 1 else 'were'}"
 
 
 def _steps(count: int) -> str:

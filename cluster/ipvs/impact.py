@@ -57,9 +57,10 @@ def impact(step: Step, counted: Open | None, sysctls: Sysctls) -> str:
 
 def _of_removal(counted: BackendCounters, service: Service, sysctls: Sysctls) -> str:
     count, what = counted.active, "established connection"
-    if service.key.protocol is Protocol.UDP:
-        # The kernel counts UDP as inactive, whatever flows.
-        count, what = counted.active + counted.inactive, "flow"
+    # The kernel counts UDP as inactive, whatever flows; and a mark may stand for UDP, or for both.
+    if service.key.protocol in (Protocol.UDP, Protocol.FIREWALL_MARK):
+        count += counted.inactive
+        what = "flow" if service.key.protocol is Protocol.UDP else "connection"
     if not count:
         return f"No {what}s now."
     how = {
@@ -84,8 +85,11 @@ def _of_change(step: Step, counted: BackendCounters, sysctls: Sysctls) -> str:
             )
     elif after.weight > before.weight and step.service.scheduler in _COUNT_CONNECTIONS:
         said.append(_FLOOD.format(scheduler=step.service.scheduler))
-    if before.forwarding != after.forwarding or before.tunnel != after.tunnel:
+    if before.forwarding != after.forwarding:
         said.append("Open connections keep the old way; new ones take the new one.")
+    elif before.tunnel != after.tunnel:
+        # ip_vs_tunnel_xmit looks at the backend's tunnel for each packet.
+        said.append("Open connections take the new tunnel at once, and hang where the backend does not.")
     return " ".join(said)
 
 

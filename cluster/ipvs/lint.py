@@ -106,6 +106,13 @@ def _about_persistence(service: Service) -> Iterator[Problem]:
     held = service.persistence
     if held is None:
         return
+    # With the engine sip, a caller's packets go to one backend call by call, which is what it is for.
+    if service.flags & ServiceFlags.ONE_PACKET and not held.engine:
+        text = (
+            "One packet scheduling asks the scheduler for every packet, but persistence answers in its place:"
+            " a client's packets all go to one backend. Turn one of the two off."
+        )
+        yield _warning("flags", text, "one-packet-persistent")
     if service.key.family == 4 and prefix_of(held.netmask) is None:
         text = "Its persistence mask has holes, which groups clients oddly. Use a prefix length."
         yield _warning("persistence_prefix", text, "mask-with-holes")

@@ -93,8 +93,11 @@ def service_problems(service: Service) -> Iterator[Problem]:
     else:
         yield from _virtual_address_problems(key)
     yield from _persistence_problems(service)
-    if service.flags & ServiceFlags.ONE_PACKET and key.protocol is Protocol.TCP:
-        text = "One packet scheduling is for UDP: a TCP connection is more than one packet. Turn it off."
+    if service.flags & ServiceFlags.ONE_PACKET and key.protocol in (Protocol.TCP, Protocol.SCTP):
+        name = key.protocol.word.upper()
+        text = (
+            f"One packet scheduling is for UDP: a connection of {name} is more than one packet. Turn it off."
+        )
         yield Problem("flags", text, "one-packet-tcp")
     if service.scheduler not in SCHEDULERS:
         text = f"“{service.scheduler}” is not a scheduler of the kernel. Choose one of the list."

@@ -8,7 +8,15 @@ import pytest
 
 from cluster.director import host
 from cluster.director.apply import take
-from cluster.director.kernel import CannotRehearse, HalfRead, KernelUnavailable, NoAnswer, NotPermitted
+from cluster.director.kernel import (
+    CannotRehearse,
+    HalfRead,
+    KernelError,
+    KernelRefused,
+    KernelUnavailable,
+    NoAnswer,
+    NotPermitted,
+)
 from cluster.director.kernel.memory import Faults, MemoryKernel
 from cluster.director.lock import locked
 from cluster.ipvs.formats.document import from_document
@@ -311,6 +319,8 @@ def test_an_order_from_the_future_says_that_the_clocks_differ(stage: Stage) -> N
         (NotPermitted("x"), "failed", "lacks CAP_NET_ADMIN."),
         (NoAnswer("x"), "unknown", "gave no answer in time."),
         (HalfRead("It was cut."), "failed", "could not be read whole"),
+        (KernelRefused(errno.EBUSY), "failed", "The kernel was busy and did not read the table of"),
+        (KernelError("No netlink socket could be opened: Too many open files."), "failed", "Too many open"),
     ],
 )
 def test_a_kernel_that_cannot_be_reached_is_said_in_a_sentence(

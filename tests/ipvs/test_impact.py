@@ -17,6 +17,8 @@ from cluster.ipvs.state import (
     Service,
     ServiceKey,
     Table,
+    Tunnel,
+    TunnelKind,
 )
 from cluster.ipvs.stats import BackendCounters, Reading
 
@@ -102,6 +104,23 @@ def test_a_backend_that_is_behind_is_flooded_by_schedulers_that_count(scheduler:
 def test_another_way_of_forwarding_is_for_new_connections() -> None:
     sentence = told(Operation.SET_BACKEND, backend=ONE._replace(forwarding=Forwarding.DIRECT))
     assert sentence == "Open connections keep the old way; new ones take the new one."
+
+
+def test_another_tunnel_is_for_open_connections_too() -> None:
+    before = ONE._replace(forwarding=Forwarding.TUNNEL, tunnel=Tunnel())
+    after = before._replace(tunnel=Tunnel(TunnelKind.GUE, 6080))
+    step = Step(Operation.SET_BACKEND, WEB, after, before)
+    assert impact(step, {}, {}) == (
+        "Open connections take the new tunnel at once, and hang where the backend does not."
+    )
+
+
+def test_a_mark_may_stand_for_udp_whose_flows_are_counted_as_inactive() -> None:
+    marked = Service(ServiceKey(Protocol.FIREWALL_MARK, "0.0.0.0", 0, 7))
+    counted = {marked.key: {ONE.key: BackendCounters(active=12, inactive=500)}}
+    for step in (Step(Operation.REMOVE_SERVICE, marked), Step(Operation.REMOVE_BACKEND, marked, ONE)):
+        assert impact(step, counted, {}) == "Cuts 512 connections."
+        assert impact(step, {}, {}) == "No connections now."
 
 
 def test_connections_that_nobody_has_counted_are_not_called_none() -> None:

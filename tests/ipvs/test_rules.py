@@ -63,6 +63,7 @@ ERRORS = [
     ("persistence-prefix", web(Backend("fd00::1", 80), key=KEY6, persistence=held(netmask=129))),
     ("sip-needs-udp", web(persistence=held(engine="sip"))),
     ("one-packet-tcp", web(flags=ServiceFlags.ONE_PACKET)),
+    ("one-packet-tcp", web(key=KEY._replace(protocol=Protocol.SCTP), flags=ServiceFlags.ONE_PACKET)),
     ("scheduler", web(scheduler="none")),
     ("weight-range", web(ONE._replace(weight=-1))),
     ("weight-range", web(ONE._replace(weight=65536))),
@@ -84,6 +85,10 @@ ERRORS = [
 ]
 QUIET = TWO._replace(weight=0)
 WARNINGS = [
+    (
+        "one-packet-persistent",
+        web(key=KEY._replace(protocol=Protocol.UDP), flags=ServiceFlags.ONE_PACKET, persistence=held()),
+    ),
     ("no-backend", Service(KEY, "wrr")),
     ("all-weights-0", web(QUIET)),
     ("hash-without-fallback", web(ONE, QUIET, scheduler="sh")),

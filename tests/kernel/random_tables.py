@@ -24,6 +24,13 @@ SCHEDULERS = ["rr", "wrr", "lc", "wlc", "fo", "ovf", "lblc", "lblcr", "dh", "sh"
 MASKS = [0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFF00, 0xFF00FF00, 0]
 
 
+def drawn_seed(number: int) -> int:
+    """Another one in each run and for each number; pytest-randomly seeds the run. A test that fails shows it."""
+    seed = random.getrandbits(32) + number
+    print(f"random_table({seed})")
+    return seed
+
+
 def random_table(seed: int, *, services: int = 8, is_odd: bool = False) -> Table:
     """`is_odd` adds what ipvsadm has no words for: protocols, methods and flags without a name."""
     dice = random.Random(seed)

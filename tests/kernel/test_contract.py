@@ -28,7 +28,7 @@ from cluster.ipvs.state import (
     TunnelKind,
     endpoint,
 )
-from tests.kernel.random_tables import random_table
+from tests.kernel.random_tables import drawn_seed, random_table
 
 WEB = Service(ServiceKey(Protocol.TCP, "192.0.2.1", 80), "rr")
 ONE = Backend("10.0.0.1", 80)
@@ -44,19 +44,19 @@ def ask(kernel: Kernel, operation: Operation, service: Service, backend: Backend
     return kernel.do([Step(operation, service, backend)])[0].errno
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_what_is_written_is_read_back(kernel: Kernel, seed: int) -> None:
-    wanted = random_table(seed)
+@pytest.mark.parametrize("number", range(12))
+def test_what_is_written_is_read_back(kernel: Kernel, number: int) -> None:
+    wanted = random_table(drawn_seed(number))
     make(kernel, wanted)
     assert kernel.read().table == wanted
     assert kernel.read_services(wanted.keys) == wanted
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_any_table_can_become_any_other(kernel: Kernel, seed: int) -> None:
-    make(kernel, random_table(seed))
-    make(kernel, random_table(seed + 1000))
-    assert kernel.read().table == random_table(seed + 1000)
+@pytest.mark.parametrize("number", range(12))
+def test_any_table_can_become_any_other(kernel: Kernel, number: int) -> None:
+    make(kernel, random_table(drawn_seed(number)))
+    make(kernel, wanted := random_table(drawn_seed(number + 1000)))
+    assert kernel.read().table == wanted
     make(kernel, Table())
     assert kernel.read().table == Table()
 
@@ -226,9 +226,9 @@ def test_nothing_was_counted_yet(kernel: Kernel) -> None:
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("seed", range(6))
-def test_ipvsadm_sees_the_same(netlink: NetlinkKernel, seed: int) -> None:
-    wanted = random_table(seed)
+@pytest.mark.parametrize("number", range(12))
+def test_ipvsadm_sees_the_same(netlink: NetlinkKernel, number: int) -> None:
+    wanted = random_table(drawn_seed(number))
     make(netlink, wanted)
     said = subprocess.run(["ipvsadm", "-Sn"], capture_output=True, text=True, timeout=10, check=True)
     assert sorted(_witnessed(line) for line in said.stdout.splitlines()) == sorted(_expected(wanted))
@@ -246,9 +246,9 @@ def test_ipvsadm_sees_the_same(netlink: NetlinkKernel, seed: int) -> None:
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("seed", range(100, 106))
-def test_ipvsadm_loads_what_we_render(netlink: NetlinkKernel, seed: int) -> None:
-    wanted = random_table(seed)
+@pytest.mark.parametrize("number", range(12))
+def test_ipvsadm_loads_what_we_render(netlink: NetlinkKernel, number: int) -> None:
+    wanted = random_table(drawn_seed(number))
     done = subprocess.run(
         ["ipvsadm", "-R"], input=render(wanted), text=True, capture_output=True, check=True, timeout=30
     )
@@ -257,9 +257,9 @@ def test_ipvsadm_loads_what_we_render(netlink: NetlinkKernel, seed: int) -> None
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("seed", range(200, 206))
-def test_the_file_in_proc_shows_the_same(netlink: NetlinkKernel, seed: int) -> None:
-    wanted = random_table(seed, is_odd=True)
+@pytest.mark.parametrize("number", range(12))
+def test_the_file_in_proc_shows_the_same(netlink: NetlinkKernel, number: int) -> None:
+    wanted = random_table(drawn_seed(number), is_odd=True)
     make(netlink, wanted)
     assert netlink.read().table == wanted
     clock = Service(ServiceKey(Protocol.TCP, "198.51.100.1", 1), persistence=Persistence(1, 0xFFFFFFFF))
