@@ -25,7 +25,7 @@ MASKS = [0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFF00, 0xFF00FF00, 0]
 
 
 def drawn_seed(number: int) -> int:
-    """Another one in each run and for each number; pytest-randomly seeds the run. A test that fails shows it."""
+    """Another one in each run and for each number; pytest-randomly seeds runs. A failing test shows it."""
     seed = random.getrandbits(32) + number
     print(f"random_table({seed})")
     return seed
