@@ -144,14 +144,13 @@ def _read_backends(
     talk: Conversation, header: Service, remembered: Remembered, is_counting: bool
 ) -> tuple[Service, list[Block]]:
     reader = _list_backends(talk, header, remembered, is_counting)
-    may_lack_some = reader.may_lack_some
-    service, blocks = reader.service()
-    if may_lack_some:
-        again, _ = _list_backends(talk, header, remembered, is_counting=False).service()
-        if [one.key for one in again.backends] != [one.key for one in service.backends]:
+    if reader.may_lack_some:
+        again = _list_backends(talk, header, remembered, is_counting=False)
+        if not again.lists_the_same(reader):
             raise HalfRead(f"The backends of {header.key} changed while they were listed.")
+    found = reader.service()
     reader.remember()
-    return service, blocks
+    return found
 
 
 def _list_backends(

@@ -180,6 +180,13 @@ class BackendReader:
         list that was whole lacks none."""
         return self._datagrams > 1 and self._known() is None
 
+    def lists_the_same(self, other: BackendReader) -> bool:
+        """Whether two lists of one service have the same backends; their weights may have changed."""
+        if not self._single and not other._single and self._said() == other._said():
+            return True
+        ours, theirs = self.service()[0].backends, other.service()[0].backends
+        return list(map(_place_of, ours)) == list(map(_place_of, theirs))
+
     def remember(self) -> None:
         """Take what was listed for whole from now on."""
         if self._as_read:
