@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from django.db.models import Q, QuerySet
 
 from cluster import desired
-from cluster.models import Answer, AuditEntry, ChangeRequest, Cluster
+from cluster.models import Answer, AuditEntry, ChangeRequest, Cluster, Rollout
 from cluster.permissions import may_still
 
 # Audit entries that tell of an edit of the draft. All verbs of services and backends do, but for one.
@@ -71,12 +71,23 @@ class Approval:
 
 
 def draft_edits(cluster: Cluster) -> QuerySet[AuditEntry]:
-    """The edits of the draft since it was last applied, newest first. Drains and profiles are none, though
-    they make revisions as well."""
+    """The edits of the draft since what is in force was taken from it, newest first. Drains and profiles are
+    none, though they make revisions as well."""
     mine = AuditEntry.objects.filter(cluster_uuid=str(cluster.uuid))
-    applied = mine.filter(action="cluster.apply", result="done").values_list("sequence", flat=True).first()
     edits = mine.filter(_EDITS | Q(action="cluster.import"), result="done").exclude(_NO_EDITS)
-    return edits.filter(sequence__gt=applied or 0)
+    return edits.filter(sequence__gt=_taken_at(cluster, mine))
+
+
+def _taken_at(cluster: Cluster, mine: QuerySet[AuditEntry]) -> int:
+    """The entry up to which the edits are in force: of the newest apply that did not go back, or, where that
+    was planned, of the planning, because it left out what was edited until it went out. 0 is before all."""
+    gone = cluster.rollouts.filter(status=Rollout.Status.WENT_BACK).values_list("job_id", flat=True)
+    applies = mine.filter(action="cluster.apply", result="done")
+    applied = applies.exclude(object_kind="job", object_id__in=[str(pk) for pk in gone]).first()
+    planned = (applied.after or {}).get("planned") if applied else None
+    if planned is not None:
+        applied = mine.filter(action="apply.plan", object_kind="plannedapply", object_id=str(planned)).first()
+    return applied.sequence if applied else 0
 
 
 def editors(cluster: Cluster) -> frozenset[str]:

@@ -10,7 +10,7 @@ from cluster.approval import draft_edits
 from cluster.ipvs.compare import Difference, compare
 from cluster.models import AuditEntry, Cluster
 
-# Of more edits than this without an apply the oldest are passed over.
+# Of more edits than this without an apply that stays the oldest are passed over.
 MOST_EDITS = 5000
 # Edits of the whole draft: they tell who, where none tells of the object itself.
 _WHOLE = ("cluster.import", "draft.discard-all", "draft.roll-back")
@@ -46,7 +46,7 @@ def draft_differences(cluster: Cluster) -> list[Difference]:
 
 
 def former_names(cluster: Cluster) -> dict[str, str]:
-    """What services and backends that were removed since the last apply were called, by their target."""
+    """What services and backends that were removed from what is in force were called, by their target."""
     names: dict[str, str] = {}
     removed = draft_edits(cluster).filter(action__in=("service.remove", "backend.remove"))
     for entry in removed.order_by("sequence")[:MOST_EDITS]:

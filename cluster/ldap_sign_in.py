@@ -13,7 +13,7 @@ from django.db import transaction
 from django_auth_ldap.backend import LDAPBackend
 
 from cluster import audit
-from cluster.actions.groups import mapped, put_into, set_groups
+from cluster.actions.groups import mapped, put_into, set_groups, shut_out
 from cluster.audit import Actor
 from cluster.http import actor
 
@@ -28,13 +28,20 @@ class Directory(LDAPBackend):  # type: ignore[misc]  # django-auth-ldap has no t
         """The password is right. Somebody in no mapped group, or with the name of another account, stays
         outside; somebody new is made known."""
         names = mapped(ldap_user.group_names, settings.LDAP_GROUPS)
-        if not names:
-            _refuse(f"none of your groups in {settings.LDAP_NAME} opens this panel")
         by, said_by = actor(ldap_user._request), settings.LDAP_NAME
         user = User.objects.filter(username__iexact=username).first()
+        is_tied = user is not None and SocialAccount.objects.filter(user=user, provider=TIED).exists()
+        if not names:
+            if user is not None and is_tied:
+                shut_out(user, groups=settings.LDAP_GROUPS, said_by=said_by, by=by)
+                if ldap_user._request.user == user:
+                    # Whoever was asked again. Django refuses to save a session that was ended beneath it, and
+                    # the page that says why still needs its user.
+                    ldap_user._request.session.flush()
+            _refuse(f"none of your groups in {said_by} opens this panel")
         if user is None and not audit.is_reserved(username):
             return _made_known(username, ldap_user.dn, names, by=by), False
-        if user is None or not SocialAccount.objects.filter(user=user, provider=TIED).exists():
+        if user is None or not is_tied:
             _refuse(f"the name {username} belongs to an account that {said_by} does not keep")
         set_groups(user, names, groups=settings.LDAP_GROUPS, said_by=said_by, by=by)
         return user, False

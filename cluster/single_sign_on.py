@@ -11,6 +11,7 @@ from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialLogin
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth import logout
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import HttpRequest
@@ -18,7 +19,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from cluster import audit
-from cluster.actions.groups import mapped, put_into, set_groups
+from cluster.actions.groups import mapped, put_into, set_groups, shut_out
 from cluster.http import actor
 
 
@@ -37,6 +38,8 @@ class SingleSignOnAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  #
             _refuse(request, name, reason)
         groups = _groups(sociallogin)
         if not groups:
+            if sociallogin.is_existing:
+                _shut_out(request, sociallogin.user)
             reason = (
                 f"{settings.OIDC_NAME} knows you as {name}, and none of your groups there opens this panel."
                 " Ask an administrator which group you need."
@@ -127,6 +130,13 @@ def _name(sociallogin: SocialLogin) -> str:
 def _groups(sociallogin: SocialLogin) -> set[str]:
     claimed = claims(sociallogin).get(settings.OIDC_GROUPS_CLAIM) or []
     return mapped([claimed] if isinstance(claimed, str) else claimed, settings.OIDC_GROUPS)
+
+
+def _shut_out(request: HttpRequest, user: User) -> None:
+    shut_out(user, groups=settings.OIDC_GROUPS, said_by=settings.OIDC_NAME, by=actor(request))
+    if request.user == user:
+        # Whoever was asked again. Django refuses to save a session that was ended beneath it.
+        logout(request)
 
 
 def _refuse(request: HttpRequest, name: str, reason: str) -> NoReturn:

@@ -8,6 +8,7 @@ from django.contrib.auth.models import Group, User
 from django.db import transaction
 
 from cluster import audit
+from cluster.actions.sessions import end_sessions
 from cluster.audit import Actor
 
 # (theirs, ours)
@@ -36,6 +37,25 @@ def set_groups(user: User, names: set[str], *, groups: GroupMap, said_by: str, b
         after={"groups": sorted(names)},
         reason=f"said by {said_by}",
     )
+
+
+@transaction.atomic
+def shut_out(user: User, *, groups: GroupMap, said_by: str, by: Actor) -> None:
+    """Take the person, who is in no mapped group any more, out of all of them, and end their sessions. Tokens
+    lose with it what they had by those groups."""
+    lost = user.groups.filter(name__in={ours for _, ours in groups})
+    before = sorted(lost.values_list("name", flat=True))
+    user.groups.remove(*lost)
+    ended = end_sessions(user)
+    if before or ended:
+        audit.record(
+            "person.set-groups",
+            user,
+            by=by,
+            before={"groups": before},
+            after={"groups": [], "sessions_ended": ended},
+            reason=f"said by {said_by}",
+        )
 
 
 def put_into(user: User, names: set[str]) -> None:

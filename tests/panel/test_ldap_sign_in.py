@@ -14,8 +14,11 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
-from cluster.models import AuditEntry, Role, RoleBinding
+from cluster.actions import tokens
+from cluster.models import AuditEntry, Cluster, Role, RoleBinding
 from tests.panel.slapd import PASSWORD, configure, running, sign_in
+from tests.panel.test_roles import acting
+from tests.panel.test_tokens import names
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,16 @@ def directory(slapd: str, settings: Any, monkeypatch: pytest.MonkeyPatch, db: No
     """The panel, told of it."""
     configure(slapd, settings, monkeypatch)
     return slapd
+
+
+def ask_again(client: Client) -> str:
+    """Where somebody who signed in a while ago is sent before what is final."""
+    session = client.session
+    session["signed_in_at"] -= 16 * 60
+    for record in session["account_authentication_methods"]:
+        record["at"] -= 16 * 60
+    session.save()
+    return str(client.get(reverse("person-new"))["Location"])
 
 
 def test_a_mapped_group_lets_in_and_is_written_down(directory: str, client: Client) -> None:
@@ -71,6 +84,51 @@ def test_groups_count_anew_at_each_sign_in(directory: str, client: Client) -> No
     assert sorted(group.name for group in olga.groups.all()) == ["of our own", "operators"]
 
 
+def test_whoever_has_lost_the_group_loses_what_it_gave(
+    directory: str, client: Client, settings: Any, web: Cluster
+) -> None:
+    sign_in(client)
+    olga = User.objects.get(username="olga")
+    RoleBinding.objects.create(group=olga.groups.get(), role=Role.OPERATOR)
+    olga.groups.add(Group.objects.create(name="of our own"))
+    token = tokens.create_token(olga, name="reports", by=acting(olga))
+    assert names(token) == ["web"]
+    settings.LDAP_GROUPS = [("elsewhere", "operators")]
+    assert sign_in(Client(), password="wrong").status_code == 422 and names(token) == ["web"]
+    assert "none of your groups" in sign_in(Client()).content.decode()
+    assert client.get("/")["Location"].startswith(reverse("login")) and names(token) == []
+    assert [group.name for group in olga.groups.all()] == ["of our own"]
+    entry = AuditEntry.objects.get(action="person.set-groups")
+    assert entry.before == {"groups": ["operators"]}
+    assert entry.after == {"groups": [], "sessions_ended": 1}
+
+
+def test_whoever_lost_the_group_and_is_asked_again_is_out(
+    directory: str, client: Client, settings: Any
+) -> None:
+    sign_in(client)
+    RoleBinding.objects.create(user=User.objects.get(), role=Role.ADMINISTRATOR, cluster=None)
+    asked = ask_again(client)
+    session = client.session
+    session["used_at"] -= 120  # the page was open for two minutes
+    session.save()
+    settings.LDAP_GROUPS = [("elsewhere", "operators")]
+    page = client.post(asked, {"password": PASSWORD})
+    assert page.status_code == 422 and "none of your groups" in page.content.decode()
+    assert not User.objects.get().groups.exists() and client.get("/").status_code == 302
+
+
+def test_an_account_of_the_panel_with_such_a_name_keeps_its_groups(
+    directory: str, client: Client, settings: Any
+) -> None:
+    uma = User.objects.create_user(username="uma", password="a password of her own")
+    uma.groups.add(Group.objects.create(name="operators"))
+    sign_in(client, "uma", "a password of her own")
+    settings.LDAP_GROUPS = [("elsewhere", "operators")]
+    assert sign_in(Client(), "uma").status_code == 422
+    assert uma.groups.exists() and client.get("/").status_code == 200
+
+
 @pytest.mark.parametrize("name", ["uma", "panel"])
 def test_an_account_of_the_panel_is_not_taken_over(directory: str, client: Client, name: str) -> None:
     User.objects.create_user(username="uma", password="a password of her own")
@@ -89,12 +147,7 @@ def test_a_closed_account_is_out_and_stays_out(directory: str, client: Client) -
 def test_before_what_is_final_the_directory_is_asked_again(directory: str, client: Client) -> None:
     sign_in(client)
     RoleBinding.objects.create(user=User.objects.get(), role=Role.ADMINISTRATOR, cluster=None)
-    session = client.session
-    session["signed_in_at"] -= 16 * 60
-    for record in session["account_authentication_methods"]:
-        record["at"] -= 16 * 60
-    session.save()
-    asked = client.get(reverse("person-new"))["Location"]
+    asked = ask_again(client)
     assert asked.startswith(reverse("account_reauthenticate"))
     assert client.post(asked, {"password": "wrong"}).status_code == 422
     assert client.post(asked, {"password": PASSWORD})["Location"] == reverse("person-new")

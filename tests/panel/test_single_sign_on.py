@@ -16,11 +16,14 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
-from cluster.models import AuditEntry, Role, RoleBinding
+from cluster.actions import tokens
+from cluster.models import AuditEntry, Cluster, Role, RoleBinding
 from lvsadmin import env
 from tests.panel import openid_provider as agreed
 from tests.panel.openid_provider import visit
 from tests.panel.openid_provider.visit import Browser, NotLetIn
+from tests.panel.test_roles import acting
+from tests.panel.test_tokens import names
 
 PASSWORD = "correct horse battery"
 BEGIN = "/sign-in/with/oidc/"
@@ -133,6 +136,41 @@ def test_whoever_has_lost_the_group_is_not_let_in_again(sso: str, client: Client
     settings.OIDC_GROUPS = [("lvs-admins", "administrators")]
     other = Client()
     assert come_back(other, "olga")["Location"] == reverse("login") and other.get("/").status_code == 302
+
+
+def test_whoever_has_lost_the_group_loses_what_it_gave(
+    sso: str, client: Client, settings: Any, web: Cluster
+) -> None:
+    """Sessions end; a token is as little as its owner is then. What the provider does not say stays."""
+    come_back(client, "olga")
+    olga = User.objects.get(username="olga")
+    RoleBinding.objects.create(group=olga.groups.get(), role=Role.OPERATOR)
+    olga.groups.add(Group.objects.create(name="of our own"))
+    token = tokens.create_token(olga, name="reports", by=acting(olga))
+    assert names(token) == ["web"]
+    settings.OIDC_GROUPS = [("elsewhere", "operators")]
+    assert come_back(Client(), "olga")["Location"] == reverse("login")
+    assert client.get("/")["Location"].startswith(reverse("login")) and names(token) == []
+    assert [group.name for group in olga.groups.all()] == ["of our own"]
+    entry = AuditEntry.objects.get(action="person.set-groups")
+    assert entry.before == {"groups": ["operators"]} and entry.reason == "said by Bank ID"
+    assert entry.after == {"groups": [], "sessions_ended": 1}
+    come_back(Client(), "olga")
+    assert AuditEntry.objects.filter(action="person.set-groups").count() == 1, "nothing was left to lose"
+
+
+def test_whoever_lost_the_group_and_is_asked_again_is_out(
+    sso: str, client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Browser()
+    come_back(client, "olga", browser=there)
+    RoleBinding.objects.create(user=User.objects.get(), role=Role.ADMINISTRATOR, cluster=None)
+    pass_a_quarter(monkeypatch)
+    asked = client.get(reverse("person-new"))["Location"]
+    settings.OIDC_GROUPS = [("elsewhere", "operators")]
+    assert come_back(client, "olga", asked, there)["Location"] == reverse("login")
+    assert "none of your groups there opens this panel" in said(client)
+    assert not User.objects.get().groups.exists() and client.get("/").status_code == 302
 
 
 def test_a_closed_account_stays_closed(sso: str, client: Client) -> None:
