@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cluster.director.converge import Result, to_payload
+from cluster.director.included import Included
 from cluster.director.journal import Record
 from cluster.ipvs.formats import kinds
 from cluster.ipvs.formats.fidelity import Parsed
@@ -30,8 +31,9 @@ class TextError(Exception):
 
 
 def read_text(path: str | None, *, kind: str | None) -> Parsed:
-    """The table and the settings of a file, or of standard input, written as `kind` or as it looks. TextError
-    where it cannot be read; what only could not be taken over is said on standard error."""
+    """The table and the settings of a file with what it includes, or of standard input, written as `kind` or
+    as it looks. TextError where it cannot be read; what only could not be taken over is said on standard
+    error."""
     try:
         if path is None:
             text = sys.stdin.read(LARGEST_TEXT + 1)
@@ -44,7 +46,9 @@ def read_text(path: str | None, *, kind: str | None) -> Parsed:
         raise TextError(f"{path or 'Standard input'} is not text in UTF-8.") from None
     if len(text) > LARGEST_TEXT:
         raise TextError(f"The text is longer than {LARGEST_TEXT} characters.")
-    parsed = kinds.parse(text, kind=kind or kinds.guess(text) or "ipvsadm")
+    # Standard input has no folder that a name could be relative to.
+    include = None if path is None else Included(Path(path).parent, most=LARGEST_TEXT - len(text))
+    parsed = kinds.parse(text, kind=kind or kinds.guess(text) or "ipvsadm", include=include)
     if parsed.errors:
         raise TextError("\n".join(str(note) for note in parsed.errors))
     for note in parsed.notes:

@@ -355,3 +355,62 @@ def test_an_empty_connection_table_is_said_to_be_empty(run: Run) -> None:
 def test_a_stand_in_has_no_switches_to_set(run: Run) -> None:
     status, _, said = run("sysctl", "expire_nodest_conn", "1")
     assert status == 1 and "keeps its table in memory" in said
+
+
+CONF = """virtual_server {address} 80 {{
+    protocol TCP
+    lvs_sched rr
+    lvs_method NAT
+    real_server 10.0.0.1 80 {{
+    }}
+    {more}
+}}
+"""
+ONE_CONF = CONF.format(address="192.0.2.1", more="real_server 10.0.0.2 80 {\n    }")
+OTHER_CONF = CONF.format(address="192.0.2.2", more="")
+OTHER = service(2, backend(1))
+
+
+def test_what_a_file_includes_is_read_relative_to_its_own_folder(
+    run: Run, kernel: MemoryKernel, tmp_path: Path
+) -> None:
+    (tmp_path / "conf.d" / "more").mkdir(parents=True)
+    (tmp_path / "k.conf").write_text(f"include conf.d/*.conf\n{ONE_CONF}")
+    (tmp_path / "conf.d" / "a.conf").write_text("include more/b.conf\n")
+    (tmp_path / "conf.d" / "more" / "b.conf").write_text(OTHER_CONF)
+    assert run("apply", "--exact", str(tmp_path / "k.conf"))[0] == 0
+    assert kernel.read().table == table(WEB, OTHER)
+    assert run("plan", "--exact", str(tmp_path / "k.conf")) == (0, "The kernel holds this already.\n", "")
+
+
+@pytest.mark.parametrize("gap", ["include gone.conf", "include gone/*.conf", "@main include x.conf"])
+def test_nothing_is_removed_because_a_file_was_not_read_whole(
+    run: Run, kernel: MemoryKernel, tmp_path: Path, gap: str
+) -> None:
+    run("restore", text=ONE_CONF + OTHER_CONF)
+    before = kernel.read().table
+    (tmp_path / "k.conf").write_text(f"{gap}\n{ONE_CONF}")
+    for verb in ("apply", "plan"):
+        status, _, said = run(verb, "--exact", str(tmp_path / "k.conf"))
+        assert status == 2 and "leave out --exact.\nline 1: lost:" in said
+    assert kernel.read().table == before == table(WEB, OTHER)
+    # Without --exact nothing goes, so the rest is done.
+    assert run("apply", str(tmp_path / "k.conf"))[0] == 0
+
+
+def test_an_include_in_a_text_without_a_folder_is_not_there(run: Run, kernel: MemoryKernel) -> None:
+    status, _, said = run("apply", "--exact", text=f"include k.conf\n{ONE_CONF}")
+    assert status == 2 and "is not here" in said and kernel.writes == 0
+
+
+def test_a_backend_whose_line_was_not_read_is_not_removed(run: Run, kernel: MemoryKernel) -> None:
+    run("restore", text=ONE_CONF)
+    for verb in ("apply", "restore", "plan"):
+        status, _, said = run(verb, text=ONE_CONF.replace("10.0.0.2", "web2.example"))
+        assert status == 2 and "a host's name" in said
+    assert kernel.read().table == table(WEB)
+
+
+def test_a_line_that_names_no_service_does_not_stand_against_exact(run: Run, kernel: MemoryKernel) -> None:
+    assert run("apply", "--exact", text=f"vrrp_instance x {{\n}}\n{ONE_CONF}")[0] == 0
+    assert kernel.read().table == table(WEB)
