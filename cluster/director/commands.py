@@ -22,6 +22,7 @@ from cluster.director.console import (
     print_journal,
     print_json,
     read_text,
+    remarks,
     tell,
     told,
 )
@@ -117,7 +118,9 @@ def plan(chosen: argparse.Namespace, config: Config | None) -> int:
     steps = told(todo, settings_to_do(kernel, said.settings), reading, host.sysctls(kernel))
     if chosen.json:
         warnings = [f"{key}: {problem.text}" for key, problem in table_warnings(wanted)]
-        print_json({"steps": steps, "warnings": warnings, "left_alone": [str(key) for key in todo.foreign]})
+        left_alone = [str(key) for key in todo.foreign]
+        notes = remarks(said)
+        print_json({"steps": steps, "warnings": warnings, "left_alone": left_alone, "notes": notes})
     for step in () if chosen.json else steps:
         mark = {"add": "+", "change": "~", "remove": "-"}[step["kind"]]
         print(f"{mark} {step['text']} {step['impact']}".rstrip())
@@ -144,7 +147,7 @@ def apply(chosen: argparse.Namespace, config: Config | None) -> int:
             first = quiesced(actual, wanted, owned=owned)
             result = _converge(kernel, first, owned, rehearse=rehearse)
         if result.outcome is not Outcome.APPLIED:
-            return tell(result, as_json=chosen.json)
+            return tell(result, said, as_json=chosen.json)
         # The worker may take an order meanwhile; what is left to do is read anew.
         _wait_for_connections(kernel, first, wanted, chosen.quiesce)
     with _alone(config):
@@ -184,7 +187,7 @@ def _finish(
     is_done = result.outcome is Outcome.APPLIED
     if said.settings and not is_done:
         print("Timeouts and sync daemons were left alone, for the table is not done.", file=sys.stderr)
-    return tell(result, do_settings(kernel, said.settings) if is_done else (), as_json=as_json)
+    return tell(result, said, do_settings(kernel, said.settings) if is_done else (), as_json=as_json)
 
 
 def _converge(kernel: Kernel, wanted: Table, owned: frozenset[ServiceKey], *, rehearse: bool) -> Result:

@@ -414,3 +414,39 @@ def test_a_backend_whose_line_was_not_read_is_not_removed(run: Run, kernel: Memo
 def test_a_line_that_names_no_service_does_not_stand_against_exact(run: Run, kernel: MemoryKernel) -> None:
     assert run("apply", "--exact", text=f"vrrp_instance x {{\n}}\n{ONE_CONF}")[0] == 0
     assert kernel.read().table == table(WEB)
+
+
+CHECKED = ONE_CONF.replace(
+    "real_server 10.0.0.1 80 {",
+    "sorry_server 10.0.0.9 80\n real_server 10.0.0.1 80 {\n"
+    " TCP_CHECK {\n }\n HTTP_GET {\n url {\n path /\n }\n }",
+)
+LDIRECTORD = """virtual = 192.0.2.1:80
+    real = 10.0.0.1:80 masq
+    real = 10.0.0.2:80 masq
+    {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (CHECKED, "2 health checks and 1 sorry server are not part of a table: import the file in the panel"),
+        (ONE_CONF, ""),
+        (LDIRECTORD.format("checktype = connect"), "2 health checks are not part of a table: import the"),
+        (LDIRECTORD.format("quiescent = yes\n    fallback = 10.0.0.9:80 masq"), "1 sorry server and 1 quies"),
+        (
+            ONE_CONF.replace("real_server", "sorry_server 10.0.0.9 80\n real_server", 1),
+            "1 sorry server is not",
+        ),
+    ],
+)
+def test_what_no_table_holds_is_said_in_one_line(run: Run, text: str, sentence: str) -> None:
+    status, said, problem = run("plan", "--json", text=text)
+    notes = json.loads(said)["notes"]
+    assert status == 3 and problem.splitlines() == notes
+    assert sentence in notes[-1] if sentence else not notes
+    for verb in ("apply", "restore"):
+        _, said, problem = run(verb, "--json", text=text)
+        assert json.loads(said)["notes"] == notes and all(note in problem for note in notes)
+        assert run(verb, text=text)[2].count("part of a table") == bool(sentence)
