@@ -11,10 +11,10 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from cluster.director import host
-from cluster.director.config import Config
+from cluster.director.config import Config, ConfigError
 from cluster.director.console import (
     TextError,
     judged,
@@ -271,5 +271,12 @@ def _alone(config: Config | None) -> Iterator[None]:
     if config is None:
         yield
         return
-    with locked(config.state_dir / "lock", within_s=LOCK_DEADLINE_S):
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(config.state_dir / "lock", within_s=LOCK_DEADLINE_S))
+        except OSError as error:
+            raise ConfigError(
+                f"The state_dir {config.state_dir} cannot be written to: {error.strerror}. Make the folder,"
+                " or run this as the user that its worker runs as."
+            ) from error
         yield

@@ -167,6 +167,26 @@ def test_a_command_waits_for_the_worker_and_then_says_so(run: Run, stage: Stage,
     assert status == 1 and "is applying an order" in said
 
 
+def test_a_state_dir_that_is_not_there_is_one_sentence(
+    run: Run, kernel: MemoryKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = str(written(tmp_path))
+    for options in (["apply"], ["apply", "--quiesce", "1"], ["restore"]):
+        status, _, said = run(*options, "--config", config, text=TEXT)
+        assert status == 2 and said.splitlines() == [
+            f"The state_dir {tmp_path}/state cannot be written to: No such file or directory. Make the"
+            " folder, or run this as the user that its worker runs as."
+        ]
+
+    def refused(path: Path, **_: float) -> None:
+        # The tests may run as root, whom no permission stops.
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(commands, "locked", refused)
+    status, _, said = run("apply", "--config", config, text=TEXT)
+    assert status == 2 and "cannot be written to: Permission denied." in said and kernel.writes == 0
+
+
 def test_show_lists_what_runs_and_whose_it_is(
     run: Run, kernel: MemoryKernel, stage: Stage, tmp_path: Path
 ) -> None:
