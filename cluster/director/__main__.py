@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import math
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -123,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     apply.add_argument("--no-rehearsal", action="store_true", help="do not try the text elsewhere first")
     apply.add_argument(
         "--quiesce",
-        type=float,
+        type=_seconds,
         default=0.0,
         metavar="SECONDS",
         help="give removed backends weight 0, and so long to end their connections",
@@ -141,6 +142,16 @@ def _command(
     command.add_argument("--config", type=Path, help=f"the settings; {USUAL_CONFIG} is read where it exists")
     command.set_defaults(run=run)
     return command
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 on")
+    return seconds
 
 
 def _config(path: Path | None, use: str) -> Config | None:

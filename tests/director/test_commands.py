@@ -144,6 +144,18 @@ def test_what_goes_is_given_time_to_end_its_connections(run: Run, kernel: Memory
     assert read().table == table(service(1, backend(1)))
 
 
+@pytest.mark.parametrize("seconds", ["nan", "-5", "-0.1", "inf", "-inf", "soon"])
+def test_a_time_that_is_none_is_refused(
+    run: Run, kernel: MemoryKernel, capsys: pytest.CaptureFixture[str], seconds: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        run("apply", f"--quiesce={seconds}", text=TEXT)
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and kernel.writes == 0
+    assert f"argument --quiesce: {seconds} is not a number of seconds from 0 on" in said
+    assert run("apply", "--quiesce=0", text=TEXT)[0] == 0
+
+
 def test_what_the_panel_owns_is_left_to_the_panel(
     run: Run, kernel: MemoryKernel, stage: Stage, tmp_path: Path
 ) -> None:
