@@ -261,8 +261,9 @@ def _wait_for_connections(kernel: Kernel, first: Table, wanted: Table, longest_s
 def _is_busy(key: ServiceKey, counted: BackendCounters | None) -> bool:
     if counted is None:
         return False
-    # The kernel counts UDP as inactive, whatever flows.
-    return bool(counted.active or (key.protocol is Protocol.UDP and counted.inactive))
+    # The kernel counts UDP as inactive, whatever flows, and a firewall mark may be on UDP too.
+    may_be_udp = key.protocol in (Protocol.UDP, Protocol.FIREWALL_MARK)
+    return bool(counted.active or (may_be_udp and counted.inactive))
 
 
 @contextmanager

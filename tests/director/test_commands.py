@@ -18,7 +18,8 @@ from cluster.director.kernel import NoAnswer
 from cluster.director.kernel.memory import MemoryKernel
 from cluster.director.lock import locked
 from cluster.ipvs.settings import DEFAULT_TIMEOUTS, SyncDaemon, SyncRole, Timeouts
-from cluster.ipvs.state import Table
+from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
+from cluster.ipvs.stats import BackendCounters, Reading
 from tests.director.stage import Stage, backend, service, table
 from tests.director.test_start import written
 
@@ -142,6 +143,37 @@ def test_what_goes_is_given_time_to_end_its_connections(run: Run, kernel: Memory
     assert run("apply", "--quiesce", "5", text=smaller)[0] == 0
     assert table(service(1, backend(1), backend(2, weight=0))) in seen
     assert read().table == table(service(1, backend(1)))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "active", "inactive", "is_busy"),
+    [
+        (Protocol.TCP, 1, 0, True),
+        (Protocol.TCP, 0, 1, False),
+        (Protocol.UDP, 0, 1, True),
+        (Protocol.FIREWALL_MARK, 1, 0, True),
+        (Protocol.FIREWALL_MARK, 0, 1, True),
+        (Protocol.FIREWALL_MARK, 0, 0, False),
+    ],
+)
+def test_flows_that_may_be_udp_are_waited_for(
+    kernel: MemoryKernel,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: Protocol,
+    active: int,
+    inactive: int,
+    is_busy: bool,
+) -> None:
+    marked = protocol is Protocol.FIREWALL_MARK
+    key = ServiceKey(protocol, "0.0.0.0", 0, 7) if marked else ServiceKey(protocol, "192.0.2.1", 80)
+    going = Service(key, backends=(backend(1),))
+    counted = {(key, going.backends[0].key): BackendCounters(active=active, inactive=inactive)}
+    reading = Reading(Table((going,)), {}, counted)
+    monkeypatch.setattr(kernel, "read", lambda: reading)
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    commands._wait_for_connections(kernel, Table((going,)), Table(), 0.01)
+    assert bool(waited) is is_busy
 
 
 @pytest.mark.parametrize("seconds", ["nan", "-5", "-0.1", "inf", "-inf", "soon"])
