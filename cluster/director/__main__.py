@@ -102,6 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     save.add_argument("--all", action="store_true", help="with timeouts and sync daemons, in front")
     restore = _command(listed, "restore", commands.restore, "put the services of a text into the kernel")
     restore.set_defaults(exact=False)
+    restore.epilog = (
+        "It judges nothing: what the rules of apply would refuse is tried on the kernel, and no saved file"
+        " holds the switches net.ipv4.vs.*, which belong into sysctl.d."
+    )
     plan = _command(listed, "plan", commands.plan, "say what apply would do, and what it costs")
     apply = _command(
         listed, "apply", commands.apply, "make the kernel hold what a text says, and read it back"

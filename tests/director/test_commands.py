@@ -259,6 +259,13 @@ def test_help_speaks_to_whoever_knows_ipvsadm(capsys: pytest.CaptureFixture[str]
     assert end.value.code == 0 and "ipvsadm-restore" in said and "exit status" in said
 
 
+def test_help_says_what_restore_does_not_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        program.main(["restore", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "It judges nothing" in said and "no saved file holds the switches net.ipv4.vs.*" in said
+
+
 def test_no_command_but_the_worker_loads_celery_or_redis() -> None:
     code = """
 import sys, runpy
