@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import math
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -101,6 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     save.add_argument("--all", action="store_true", help="with timeouts and sync daemons, in front")
     restore = _command(listed, "restore", commands.restore, "put the services of a text into the kernel")
     restore.set_defaults(exact=False)
+    restore.epilog = (
+        "It judges nothing: what the rules of apply would refuse is tried on the kernel, and no saved file"
+        " holds the switches net.ipv4.vs.*, which belong into sysctl.d."
+    )
     plan = _command(listed, "plan", commands.plan, "say what apply would do, and what it costs")
     apply = _command(
         listed, "apply", commands.apply, "make the kernel hold what a text says, and read it back"
@@ -123,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     apply.add_argument("--no-rehearsal", action="store_true", help="do not try the text elsewhere first")
     apply.add_argument(
         "--quiesce",
-        type=float,
+        type=_seconds,
         default=0.0,
         metavar="SECONDS",
         help="give removed backends weight 0, and so long to end their connections",
@@ -141,6 +146,16 @@ def _command(
     command.add_argument("--config", type=Path, help=f"the settings; {USUAL_CONFIG} is read where it exists")
     command.set_defaults(run=run)
     return command
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 on")
+    return seconds
 
 
 def _config(path: Path | None, use: str) -> Config | None:

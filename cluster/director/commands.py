@@ -11,11 +11,21 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from cluster.director import host
-from cluster.director.config import Config
-from cluster.director.console import judged, lines, print_journal, print_json, read_text, tell, told
+from cluster.director.config import Config, ConfigError
+from cluster.director.console import (
+    TextError,
+    judged,
+    lines,
+    print_journal,
+    print_json,
+    read_text,
+    remarks,
+    tell,
+    told,
+)
 from cluster.director.converge import Result, converge
 from cluster.director.journal import Goal, Journal, Record
 from cluster.director.kernel import Kernel
@@ -104,11 +114,13 @@ def plan(chosen: argparse.Namespace, config: Config | None) -> int:
     wanted = said.table
     kernel = make_kernel(config)
     reading = kernel.read()
-    todo = planned(reading.table, wanted, owned=_touchable(wanted, reading.table, chosen, config))
+    todo = planned(reading.table, wanted, owned=_touchable(said, reading.table, chosen, config))
     steps = told(todo, settings_to_do(kernel, said.settings), reading, host.sysctls(kernel))
     if chosen.json:
         warnings = [f"{key}: {problem.text}" for key, problem in table_warnings(wanted)]
-        print_json({"steps": steps, "warnings": warnings, "left_alone": [str(key) for key in todo.foreign]})
+        left_alone = [str(key) for key in todo.foreign]
+        notes = remarks(said)
+        print_json({"steps": steps, "warnings": warnings, "left_alone": left_alone, "notes": notes})
     for step in () if chosen.json else steps:
         mark = {"add": "+", "change": "~", "remove": "-"}[step["kind"]]
         print(f"{mark} {step['text']} {step['impact']}".rstrip())
@@ -131,15 +143,15 @@ def apply(chosen: argparse.Namespace, config: Config | None) -> int:
     if chosen.quiesce > 0:
         with _alone(config):
             actual = kernel.read().table
-            owned = _touchable(wanted, actual, chosen, config)
+            owned = _touchable(said, actual, chosen, config)
             first = quiesced(actual, wanted, owned=owned)
             result = _converge(kernel, first, owned, rehearse=rehearse)
         if result.outcome is not Outcome.APPLIED:
-            return tell(result, as_json=chosen.json)
+            return tell(result, said, as_json=chosen.json)
         # The worker may take an order meanwhile; what is left to do is read anew.
         _wait_for_connections(kernel, first, wanted, chosen.quiesce)
     with _alone(config):
-        owned = _touchable(wanted, kernel.read().table, chosen, config)
+        owned = _touchable(said, kernel.read().table, chosen, config)
         return _finish(kernel, said, owned, rehearse=rehearse, as_json=chosen.json)
 
 
@@ -149,7 +161,7 @@ def restore(chosen: argparse.Namespace, config: Config | None) -> int:
     said = read_text(chosen.file, kind=chosen.format)
     kernel = make_kernel(config)
     with _alone(config):
-        owned = _touchable(said.table, kernel.read().table, chosen, config)
+        owned = _touchable(said, kernel.read().table, chosen, config)
         return _finish(kernel, said, owned, rehearse=False, as_json=chosen.json)
 
 
@@ -175,7 +187,7 @@ def _finish(
     is_done = result.outcome is Outcome.APPLIED
     if said.settings and not is_done:
         print("Timeouts and sync daemons were left alone, for the table is not done.", file=sys.stderr)
-    return tell(result, do_settings(kernel, said.settings) if is_done else (), as_json=as_json)
+    return tell(result, said, do_settings(kernel, said.settings) if is_done else (), as_json=as_json)
 
 
 def _converge(kernel: Kernel, wanted: Table, owned: frozenset[ServiceKey], *, rehearse: bool) -> Result:
@@ -193,9 +205,12 @@ def _converge(kernel: Kernel, wanted: Table, owned: frozenset[ServiceKey], *, re
 
 
 def _touchable(
-    wanted: Table, actual: Table, chosen: argparse.Namespace, config: Config | None
+    said: Parsed, actual: Table, chosen: argparse.Namespace, config: Config | None
 ) -> frozenset[ServiceKey]:
-    """The services that may be changed or removed: those that the text names, with --exact all."""
+    """The services that may be changed or removed: those that the text names, with --exact all. TextError
+    where something would go only because the text was not read whole."""
+    wanted = said.table
+    _refuse_to_guess(said, actual, is_exact=chosen.exact)
     record = Journal(config.state_dir).read() if config else None
     ordered = record.owned if record and not chosen.override else frozenset()
     if chosen.exact and not wanted and actual.keys - ordered:
@@ -208,6 +223,21 @@ def _touchable(
                 " panel, or use --override."
             )
     return (wanted.keys | actual.keys if chosen.exact else wanted.keys) - ordered
+
+
+def _refuse_to_guess(said: Parsed, actual: Table, *, is_exact: bool) -> None:
+    """Nothing goes because a text was not read whole: what is missing may stand where nobody could read."""
+    kept = {service.key: {one.key for one in service.backends} for service in said.table}
+    goes = is_exact or any(
+        service.key in kept and {one.key for one in service.backends} - kept[service.key]
+        for service in actual
+    )
+    if said.gaps and goes:
+        remedy = "Mend them, or leave out --exact." if is_exact else "Mend them."
+        raise TextError(
+            "Nothing was done. It would remove what the text does not name, and these lines of it could not"
+            " be read. " + "\n".join((remedy, *map(str, said.gaps)))
+        )
 
 
 def _wait_for_connections(kernel: Kernel, first: Table, wanted: Table, longest_s: float) -> None:
@@ -231,8 +261,9 @@ def _wait_for_connections(kernel: Kernel, first: Table, wanted: Table, longest_s
 def _is_busy(key: ServiceKey, counted: BackendCounters | None) -> bool:
     if counted is None:
         return False
-    # The kernel counts UDP as inactive, whatever flows.
-    return bool(counted.active or (key.protocol is Protocol.UDP and counted.inactive))
+    # The kernel counts UDP as inactive, whatever flows, and a firewall mark may be on UDP too.
+    may_be_udp = key.protocol in (Protocol.UDP, Protocol.FIREWALL_MARK)
+    return bool(counted.active or (may_be_udp and counted.inactive))
 
 
 @contextmanager
@@ -241,5 +272,12 @@ def _alone(config: Config | None) -> Iterator[None]:
     if config is None:
         yield
         return
-    with locked(config.state_dir / "lock", within_s=LOCK_DEADLINE_S):
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(config.state_dir / "lock", within_s=LOCK_DEADLINE_S))
+        except OSError as error:
+            raise ConfigError(
+                f"The state_dir {config.state_dir} cannot be written to: {error.strerror}. Make the folder,"
+                " or run this as the user that its worker runs as."
+            ) from error
         yield

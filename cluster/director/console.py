@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cluster.director.converge import Result, to_payload
+from cluster.director.included import Included
 from cluster.director.journal import Record
 from cluster.ipvs.formats import kinds
 from cluster.ipvs.formats.fidelity import Parsed
@@ -30,8 +31,9 @@ class TextError(Exception):
 
 
 def read_text(path: str | None, *, kind: str | None) -> Parsed:
-    """The table and the settings of a file, or of standard input, written as `kind` or as it looks. TextError
-    where it cannot be read; what only could not be taken over is said on standard error."""
+    """The table and the settings of a file with what it includes, or of standard input, written as `kind` or
+    as it looks. TextError where it cannot be read; what only could not be taken over is said on standard
+    error."""
     try:
         if path is None:
             text = sys.stdin.read(LARGEST_TEXT + 1)
@@ -44,12 +46,30 @@ def read_text(path: str | None, *, kind: str | None) -> Parsed:
         raise TextError(f"{path or 'Standard input'} is not text in UTF-8.") from None
     if len(text) > LARGEST_TEXT:
         raise TextError(f"The text is longer than {LARGEST_TEXT} characters.")
-    parsed = kinds.parse(text, kind=kind or kinds.guess(text) or "ipvsadm")
+    # Standard input has no folder that a name could be relative to.
+    include = None if path is None else Included(Path(path).parent, most=LARGEST_TEXT - len(text))
+    parsed = kinds.parse(text, kind=kind or kinds.guess(text) or "ipvsadm", include=include)
     if parsed.errors:
         raise TextError("\n".join(str(note) for note in parsed.errors))
-    for note in parsed.notes:
-        print(note, file=sys.stderr)
+    for remark in remarks(parsed):
+        print(remark, file=sys.stderr)
     return parsed
+
+
+def remarks(parsed: Parsed) -> list[str]:
+    """The notes of a text, and a sentence about what was read of it that no table holds."""
+    counts = {
+        "health check": sum(map(len, parsed.checks.values())),
+        "sorry server": len(parsed.sorry),
+        "quiescent setting": len({(service, said) for (service, _), said in parsed.quiescent.items()}),
+    }
+    beyond = [f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts.items() if count]
+    said = [str(note) for note in parsed.notes]
+    if beyond:
+        verb, them = ("is", "it") if sum(counts.values()) == 1 else ("are", "them")
+        listed = " and ".join(filter(None, (", ".join(beyond[:-1]), beyond[-1])))
+        said.append(f"{listed} {verb} not part of a table: import the file in the panel to keep {them}.")
+    return said
 
 
 def judged(parsed: Parsed, *, is_loud: bool) -> Parsed:
@@ -61,10 +81,14 @@ def judged(parsed: Parsed, *, is_loud: bool) -> Parsed:
     return parsed
 
 
-def tell(result: Result, settings: Sequence[tuple[SettingStep, str]] = (), *, as_json: bool) -> int:
-    """Print what an apply came to, and each step on settings with what stood against it; the exit status."""
+def tell(
+    result: Result, said: Parsed, settings: Sequence[tuple[SettingStep, str]] = (), *, as_json: bool
+) -> int:
+    """Print what an apply of this text came to, and each step on settings with what stood against it; the
+    exit status."""
     if as_json:
-        print_json(to_payload(result, {}) | {"settings": [_told(*one) for one in settings]})
+        told_settings = [_told(*one) for one in settings]
+        print_json(to_payload(result, {}) | {"settings": told_settings, "notes": remarks(said)})
     else:
         stream = sys.stdout if result.outcome is Outcome.APPLIED else sys.stderr
         print(f"{result.text} {result.remedy}".rstrip(), file=stream)

@@ -18,7 +18,8 @@ from cluster.director.kernel import NoAnswer
 from cluster.director.kernel.memory import MemoryKernel
 from cluster.director.lock import locked
 from cluster.ipvs.settings import DEFAULT_TIMEOUTS, SyncDaemon, SyncRole, Timeouts
-from cluster.ipvs.state import Table
+from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
+from cluster.ipvs.stats import BackendCounters, Reading
 from tests.director.stage import Stage, backend, service, table
 from tests.director.test_start import written
 
@@ -144,6 +145,49 @@ def test_what_goes_is_given_time_to_end_its_connections(run: Run, kernel: Memory
     assert read().table == table(service(1, backend(1)))
 
 
+@pytest.mark.parametrize(
+    ("protocol", "active", "inactive", "is_busy"),
+    [
+        (Protocol.TCP, 1, 0, True),
+        (Protocol.TCP, 0, 1, False),
+        (Protocol.UDP, 0, 1, True),
+        (Protocol.FIREWALL_MARK, 1, 0, True),
+        (Protocol.FIREWALL_MARK, 0, 1, True),
+        (Protocol.FIREWALL_MARK, 0, 0, False),
+    ],
+)
+def test_flows_that_may_be_udp_are_waited_for(
+    kernel: MemoryKernel,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: Protocol,
+    active: int,
+    inactive: int,
+    is_busy: bool,
+) -> None:
+    marked = protocol is Protocol.FIREWALL_MARK
+    key = ServiceKey(protocol, "0.0.0.0", 0, 7) if marked else ServiceKey(protocol, "192.0.2.1", 80)
+    going = Service(key, backends=(backend(1),))
+    counted = {(key, going.backends[0].key): BackendCounters(active=active, inactive=inactive)}
+    reading = Reading(Table((going,)), {}, counted)
+    monkeypatch.setattr(kernel, "read", lambda: reading)
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    commands._wait_for_connections(kernel, Table((going,)), Table(), 0.01)
+    assert bool(waited) is is_busy
+
+
+@pytest.mark.parametrize("seconds", ["nan", "-5", "-0.1", "inf", "-inf", "soon"])
+def test_a_time_that_is_none_is_refused(
+    run: Run, kernel: MemoryKernel, capsys: pytest.CaptureFixture[str], seconds: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        run("apply", f"--quiesce={seconds}", text=TEXT)
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and kernel.writes == 0
+    assert f"argument --quiesce: {seconds} is not a number of seconds from 0 on" in said
+    assert run("apply", "--quiesce=0", text=TEXT)[0] == 0
+
+
 def test_what_the_panel_owns_is_left_to_the_panel(
     run: Run, kernel: MemoryKernel, stage: Stage, tmp_path: Path
 ) -> None:
@@ -165,6 +209,26 @@ def test_a_command_waits_for_the_worker_and_then_says_so(run: Run, stage: Stage,
     with locked(stage.state_dir / "lock", within_s=0):
         status, _, said = run("apply", "--config", config, text=TEXT)
     assert status == 1 and "is applying an order" in said
+
+
+def test_a_state_dir_that_is_not_there_is_one_sentence(
+    run: Run, kernel: MemoryKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = str(written(tmp_path))
+    for options in (["apply"], ["apply", "--quiesce", "1"], ["restore"]):
+        status, _, said = run(*options, "--config", config, text=TEXT)
+        assert status == 2 and said.splitlines() == [
+            f"The state_dir {tmp_path}/state cannot be written to: No such file or directory. Make the"
+            " folder, or run this as the user that its worker runs as."
+        ]
+
+    def refused(path: Path, **_: float) -> None:
+        # The tests may run as root, whom no permission stops.
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(commands, "locked", refused)
+    status, _, said = run("apply", "--config", config, text=TEXT)
+    assert status == 2 and "cannot be written to: Permission denied." in said and kernel.writes == 0
 
 
 def test_show_lists_what_runs_and_whose_it_is(
@@ -193,6 +257,13 @@ def test_help_speaks_to_whoever_knows_ipvsadm(capsys: pytest.CaptureFixture[str]
         program.main(["--help"])
     said = capsys.readouterr().out
     assert end.value.code == 0 and "ipvsadm-restore" in said and "exit status" in said
+
+
+def test_help_says_what_restore_does_not_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        program.main(["restore", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "It judges nothing" in said and "no saved file holds the switches net.ipv4.vs.*" in said
 
 
 def test_no_command_but_the_worker_loads_celery_or_redis() -> None:
@@ -355,3 +426,98 @@ def test_an_empty_connection_table_is_said_to_be_empty(run: Run) -> None:
 def test_a_stand_in_has_no_switches_to_set(run: Run) -> None:
     status, _, said = run("sysctl", "expire_nodest_conn", "1")
     assert status == 1 and "keeps its table in memory" in said
+
+
+CONF = """virtual_server {address} 80 {{
+    protocol TCP
+    lvs_sched rr
+    lvs_method NAT
+    real_server 10.0.0.1 80 {{
+    }}
+    {more}
+}}
+"""
+ONE_CONF = CONF.format(address="192.0.2.1", more="real_server 10.0.0.2 80 {\n    }")
+OTHER_CONF = CONF.format(address="192.0.2.2", more="")
+OTHER = service(2, backend(1))
+
+
+def test_what_a_file_includes_is_read_relative_to_its_own_folder(
+    run: Run, kernel: MemoryKernel, tmp_path: Path
+) -> None:
+    (tmp_path / "conf.d" / "more").mkdir(parents=True)
+    (tmp_path / "k.conf").write_text(f"include conf.d/*.conf\n{ONE_CONF}")
+    (tmp_path / "conf.d" / "a.conf").write_text("include more/b.conf\n")
+    (tmp_path / "conf.d" / "more" / "b.conf").write_text(OTHER_CONF)
+    assert run("apply", "--exact", str(tmp_path / "k.conf"))[0] == 0
+    assert kernel.read().table == table(WEB, OTHER)
+    assert run("plan", "--exact", str(tmp_path / "k.conf")) == (0, "The kernel holds this already.\n", "")
+
+
+@pytest.mark.parametrize("gap", ["include gone.conf", "include gone/*.conf", "@main include x.conf"])
+def test_nothing_is_removed_because_a_file_was_not_read_whole(
+    run: Run, kernel: MemoryKernel, tmp_path: Path, gap: str
+) -> None:
+    run("restore", text=ONE_CONF + OTHER_CONF)
+    before = kernel.read().table
+    (tmp_path / "k.conf").write_text(f"{gap}\n{ONE_CONF}")
+    for verb in ("apply", "plan"):
+        status, _, said = run(verb, "--exact", str(tmp_path / "k.conf"))
+        assert status == 2 and "leave out --exact.\nline 1: lost:" in said
+    assert kernel.read().table == before == table(WEB, OTHER)
+    # Without --exact nothing goes, so the rest is done.
+    assert run("apply", str(tmp_path / "k.conf"))[0] == 0
+
+
+def test_an_include_in_a_text_without_a_folder_is_not_there(run: Run, kernel: MemoryKernel) -> None:
+    status, _, said = run("apply", "--exact", text=f"include k.conf\n{ONE_CONF}")
+    assert status == 2 and "is not here" in said and kernel.writes == 0
+
+
+def test_a_backend_whose_line_was_not_read_is_not_removed(run: Run, kernel: MemoryKernel) -> None:
+    run("restore", text=ONE_CONF)
+    for verb in ("apply", "restore", "plan"):
+        status, _, said = run(verb, text=ONE_CONF.replace("10.0.0.2", "web2.example"))
+        assert status == 2 and "a host's name" in said
+    assert kernel.read().table == table(WEB)
+
+
+def test_a_line_that_names_no_service_does_not_stand_against_exact(run: Run, kernel: MemoryKernel) -> None:
+    assert run("apply", "--exact", text=f"vrrp_instance x {{\n}}\n{ONE_CONF}")[0] == 0
+    assert kernel.read().table == table(WEB)
+
+
+CHECKED = ONE_CONF.replace(
+    "real_server 10.0.0.1 80 {",
+    "sorry_server 10.0.0.9 80\n real_server 10.0.0.1 80 {\n"
+    " TCP_CHECK {\n }\n HTTP_GET {\n url {\n path /\n }\n }",
+)
+LDIRECTORD = """virtual = 192.0.2.1:80
+    real = 10.0.0.1:80 masq
+    real = 10.0.0.2:80 masq
+    {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (CHECKED, "2 health checks and 1 sorry server are not part of a table: import the file in the panel"),
+        (ONE_CONF, ""),
+        (LDIRECTORD.format("checktype = connect"), "2 health checks are not part of a table: import the"),
+        (LDIRECTORD.format("quiescent = yes\n    fallback = 10.0.0.9:80 masq"), "1 sorry server and 1 quies"),
+        (
+            ONE_CONF.replace("real_server", "sorry_server 10.0.0.9 80\n real_server", 1),
+            "1 sorry server is not",
+        ),
+    ],
+)
+def test_what_no_table_holds_is_said_in_one_line(run: Run, text: str, sentence: str) -> None:
+    status, said, problem = run("plan", "--json", text=text)
+    notes = json.loads(said)["notes"]
+    assert status == 3 and problem.splitlines() == notes
+    assert sentence in notes[-1] if sentence else not notes
+    for verb in ("apply", "restore"):
+        _, said, problem = run(verb, "--json", text=text)
+        assert json.loads(said)["notes"] == notes and all(note in problem for note in notes)
+        assert run(verb, text=text)[2].count("part of a table") == bool(sentence)

@@ -97,6 +97,16 @@ def test_an_include_without_files_is_lost_and_a_missing_one_is_named() -> None:
     assert note.level is Level.MAPPED
 
 
+def test_a_line_that_may_hide_a_service_is_told_from_others_and_does_not_drown() -> None:
+    gaps = ("include x.conf", "@main include x.conf", "${_PWD}", ONE.replace("192.0.2.1", "web.example"))
+    for gap in gaps:
+        assert len(parse(f"{gap}\n{ONE}").gaps) == 1
+    assert not parse(f"vrrp_instance x {{\n}}\n{ONE}").gaps
+    many = "vrrp_instance x {\\\n}\\\n" * 50
+    read = parse(f"$MANY= \\\n{many}include x.conf\n$MANY\n{ONE}")
+    assert len(read.notes) == 22 and [note.may_hide for note in read.notes].count(True) == 1
+
+
 def test_circles_and_floods_of_includes_end_with_a_note() -> None:
     (note,) = parse("include a\n" + ONE, include=lambda _: [("a", "include a\n")]).errors
     assert (note.file, note.line) == ("a", 1) and "includes itself" in note.text

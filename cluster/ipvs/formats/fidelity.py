@@ -22,13 +22,15 @@ class Level(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Note:
     """One remark about one line. `text` says what happened, `remedy` what to do now; `file` is the name of
-    an included file, empty for the text itself."""
+    an included file, empty for the text itself. `may_hide` is whether a service or backend may have stood
+    there that is not in the table now."""
 
     line: int
     level: Level
     text: str
     remedy: str = ""
     file: str = ""
+    may_hide: bool = False
 
     def __str__(self) -> str:
         place = f"{self.file}, line {self.line}" if self.file else f"line {self.line}"
@@ -92,6 +94,11 @@ class Parsed:
     def errors(self) -> tuple[Note, ...]:
         """The lines that somebody must mend."""
         return tuple(note for note in self.notes if note.level is Level.ERROR)
+
+    @property
+    def gaps(self) -> tuple[Note, ...]:
+        """The lines for which the table may miss a service or backend: no ground to remove one."""
+        return tuple(note for note in self.notes if note.may_hide)
 
     def by_line(self, text: str, *, file: str = "") -> Iterator[tuple[int, str, Level | None, list[Note]]]:
         """Each line of `text` with its number, the worst that is known of it, and its notes. The level is

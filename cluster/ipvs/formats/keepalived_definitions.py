@@ -66,7 +66,10 @@ class Definitions:
             return line, []
         if _AT_RUN_TIME.search(line):
             raise Unreadable(
-                "The line has a value that only a running keepalived knows.", "Write it out.", Level.LOST
+                "The line has a value that only a running keepalived knows.",
+                "Write it out.",
+                Level.LOST,
+                may_hide=True,
             )
         at, more, count = 0, list[str](), 0
         while found := _USE.search(line, at):

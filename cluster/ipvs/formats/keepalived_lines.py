@@ -13,7 +13,8 @@ from cluster.ipvs.formats.fidelity import Level
 from cluster.ipvs.formats.keepalived_definitions import Definitions
 from cluster.ipvs.formats.reading import Draft, Unreadable, shown
 
-# Answers the files that an include's name, which may have wildcards, stands for: their names and texts.
+# Answers the files that an include's name, which may have wildcards, stands for: their names and texts. It
+# may raise Unreadable for one that is there and cannot be read.
 Include = Callable[[str], list[tuple[str, str]]]
 
 # keepalived reads into a buffer of this size and takes the rest for the next line.
@@ -119,13 +120,17 @@ class Lines:
         name = name.strip(' \t"')
         if self._include is None:
             raise Unreadable(
-                f"The file {shown(name)} is not here.", "Put its content in place of this line.", Level.LOST
+                f"The file {shown(name)} is not here.",
+                "Put its content in place of this line.",
+                Level.LOST,
+                may_hide=True,
             )
         if not name.startswith("/") and posixpath.dirname(file):
             name = posixpath.join(posixpath.dirname(file), name)
         found = self._include(name)
         if not found and not _WILDCARDS.search(name):
-            raise Unreadable(f"There is no file {shown(name)}.", "Correct its name.", Level.LOST)
+            text = f"There is no file {shown(name)}."
+            raise Unreadable(text, "Correct its name.", Level.LOST, may_hide=True)
         if not found:
             text = f"No file matches {shown(name)}; there was nothing to read."
             self._draft.note(at, Level.MAPPED, text, file=file)

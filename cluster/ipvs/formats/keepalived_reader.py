@@ -114,7 +114,7 @@ class _Reader:
         whose = f"is not {shown(condition[1:])}" if condition[:1] == "^" else f"is {shown(condition)}"
         text = f"The line is for machines whose config-id {whose}."
         remedy = "Keep the lines of one machine, without the @ words."
-        self.draft.note(block.line, Level.LOST, text, remedy, block.file)
+        self.draft.note(block.line, Level.LOST, text, remedy, block.file, may_hide=True)
         return True
 
     def _take_out_conditions(self, block: Block) -> None:

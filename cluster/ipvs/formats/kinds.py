@@ -19,6 +19,7 @@ from cluster.ipvs.formats import (
     yaml_document,
 )
 from cluster.ipvs.formats.fidelity import Parsed, Rendered
+from cluster.ipvs.formats.keepalived_lines import Include
 from cluster.ipvs.state import Table
 
 
@@ -71,8 +72,11 @@ _MOST_LINES = 1000
 _SAYS_NOTHING = re.compile(r"\s*(?:[#!].*)?")
 
 
-def parse(text: str, *, kind: str) -> Parsed:
-    """Read a text of this kind, a name of FORMATS. Never raises for any text."""
+def parse(text: str, *, kind: str, include: Include | None = None) -> Parsed:
+    """Read a text of this kind, a name of FORMATS. Never raises for any text. `include` opens what a
+    keepalived.conf includes; no other kind has includes."""
+    if kind == "keepalived":
+        return keepalived_reader.parse(text, include=include)
     return FORMATS[kind].parse(text)
 
 

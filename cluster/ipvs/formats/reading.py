@@ -25,9 +25,9 @@ _KERNEL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 class Unreadable(Exception):
     """Part of a text cannot be taken over. The reader that knows the line catches it; no parser raises it."""
 
-    def __init__(self, text: str, remedy: str, level: Level = Level.ERROR) -> None:
+    def __init__(self, text: str, remedy: str, level: Level = Level.ERROR, *, may_hide: bool = False) -> None:
         super().__init__(text)
-        self.text, self.remedy, self.level = text, remedy, level
+        self.text, self.remedy, self.level, self.may_hide = text, remedy, level, may_hide
 
 
 @dataclass(slots=True)
@@ -43,20 +43,31 @@ class Draft:
     notes: list[Note] = field(default_factory=list)
     mapped: set[tuple[str, int]] = field(default_factory=set)
     settings: Settings | None = None
-    _told: dict[tuple[str, int], int] = field(default_factory=dict)
+    _told: dict[tuple[str, int, bool], int] = field(default_factory=dict)
 
-    def note(self, line: int, level: Level, text: str, remedy: str = "", file: str = "") -> None:
-        told = self._told[file, line] = self._told.get((file, line), 0) + 1
+    def note(
+        self,
+        line: int,
+        level: Level,
+        text: str,
+        remedy: str = "",
+        file: str = "",
+        *,
+        may_hide: bool = False,
+    ) -> None:
+        # Counted apart, so that no flood of others drowns a note that something may be missing.
+        place = file, line, may_hide
+        told = self._told[place] = self._told.get(place, 0) + 1
         if told > MOST_NOTES_OF_A_LINE:
             if told > MOST_NOTES_OF_A_LINE + 1:
                 return
             text, remedy = "There is more to say of this line.", "Mend what is named first."
         if not text.isprintable():
             text = "".join(mark if mark.isprintable() else "�" for mark in text)
-        self.notes.append(Note(line, level, text, remedy, file))
+        self.notes.append(Note(line, level, text, remedy, file, may_hide))
 
     def refuse(self, line: int, why: Unreadable, file: str = "") -> None:
-        self.note(line, why.level, why.text, why.remedy, file)
+        self.note(line, why.level, why.text, why.remedy, file, may_hide=why.may_hide)
 
     def remove(self, key: ServiceKey) -> None:
         del self.services[key], self.backends[key]
@@ -122,6 +133,7 @@ def address(text: str) -> str:
             f"{shown(text)} is a host's name, and names are not looked up here.",
             "Write its IP address instead.",
             Level.LOST,
+            may_hide=True,
         )
     raise Unreadable(f"{shown(text)} is not an IP address.", "Write an address such as 192.0.2.1.")
 
@@ -133,6 +145,7 @@ def port(text: str) -> int:
             f"{shown(text)} is a port's name, and names are not looked up here.",
             "Write the port's number; ipvsadm-save does so with -n.",
             Level.LOST,
+            may_hide=True,
         )
     return number(text, "The port", most=65535)
 
