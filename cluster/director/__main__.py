@@ -18,6 +18,7 @@ from cluster.director.config import Config, ConfigError
 from cluster.director.console import TextError
 from cluster.director.journal import JournalError
 from cluster.director.kernel import KernelError
+from cluster.director.kernel.explained import explained
 from cluster.director.lock import Locked
 from cluster.ipvs.formats.kinds import FORMATS
 
@@ -55,7 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (ConfigError, JournalError, TextError) as error:
         print(error, file=sys.stderr)
         return 2
-    except (KernelError, Usage) as error:
+    except KernelError as error:
+        said = explained(error, "this machine")
+        print(f"{said.happened} {said.remedy}", file=sys.stderr)
+        return 1
+    except Usage as error:
         print(error, file=sys.stderr)
         return 1
     except Locked:

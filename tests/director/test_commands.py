@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import subprocess
@@ -14,8 +15,8 @@ import pytest
 from cluster.director import __main__ as program
 from cluster.director import commands, settings_commands
 from cluster.director.config import Config
-from cluster.director.kernel import NoAnswer
-from cluster.director.kernel.memory import MemoryKernel
+from cluster.director.kernel import HalfRead, KernelError, KernelRefused, NoAnswer
+from cluster.director.kernel.memory import Faults, MemoryKernel
 from cluster.director.lock import locked
 from cluster.ipvs.settings import DEFAULT_TIMEOUTS, SyncDaemon, SyncRole, Timeouts
 from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
@@ -384,6 +385,25 @@ def test_a_silent_kernel_leaves_it_open_whether_a_setting_was_done(run: Run, ker
     status, _, problem = run("apply", text=WITH_SETTINGS)
     assert status == 1 and "Whether it was done is not known" in problem
     assert kernel.read_settings().daemons
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (NoAnswer("x"), "gave no answer in time. Apply again"),
+        (HalfRead("It was cut."), "could not be read whole: It was cut. Find out what else"),
+        (KernelRefused(errno.EBUSY), "was busy and did not read the table of this machine. Apply again"),
+        (KernelError("Too many open files."), "could not talk to its kernel. Too many open files. Look"),
+    ],
+    ids=["silence", "half", "busy", "no socket"],
+)
+def test_a_kernel_that_cannot_be_read_is_told_with_the_remedy(
+    run: Run, kernel: MemoryKernel, fault: KernelError, words: str
+) -> None:
+    kernel.faults = Faults(silent=fault)  # type: ignore[arg-type]
+    for command in ("save", "show"):
+        status, output, problem = run(command)
+        assert (status, output) == (1, "") and words in problem
 
 
 def test_settings_wait_for_a_table_that_was_done(run: Run, kernel: MemoryKernel) -> None:

@@ -23,8 +23,11 @@ def explained(error: KernelError, director: str) -> Explanation:
             remedy = "Load it on the director's page, or run modprobe ip_vs there."
             return Explanation(text, remedy, name_of(numbers.ENOENT))
         case NotPermitted():
-            text = f"The worker on {director} may not program IPVS: its process lacks CAP_NET_ADMIN."
-            remedy = "Start it by its systemd unit, which grants it; a rootless container cannot have it."
+            text = f"IPVS of {director} may not be programmed by this process, which lacks CAP_NET_ADMIN."
+            remedy = (
+                "Start the worker by its systemd unit, which grants it, and a command as root; a rootless"
+                " container cannot have it."
+            )
             return Explanation(text, remedy, name_of(numbers.EPERM))
         case HalfRead():
             text = f"The table of {director} could not be read whole: {error}"
