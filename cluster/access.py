@@ -106,6 +106,13 @@ def visible_entries(user: AnyUser) -> tuple[QuerySet[AuditEntry], bool]:
     return AuditEntry.objects.filter(own), False
 
 
+def acts_by(request: OperatorRequest, needs: Need) -> None:
+    """Whatever is written down of this request, which spans clusters, names the roles that hold `needs`
+    anywhere."""
+    held = {one.role for one in grants_of(request.user).given if needs in one.permissions}
+    request.acting_role = ", ".join(sorted(held))
+
+
 def require(request: OperatorRequest, needs: Need, cluster: Cluster | None = None, *, what: str) -> None:
     """PermissionDenied with a sentence, and an audit entry, unless the user may."""
     # Whatever is written down of this request says by which role it could.

@@ -198,8 +198,8 @@ if OIDC_URL and not OIDC_URL.startswith("https://") and not PLAIN_HTTP:
 OIDC_NAME = env.text("LVSADMIN_OIDC_NAME", "single sign-on")
 OIDC_GROUPS_CLAIM = env.text("LVSADMIN_OIDC_GROUPS_CLAIM", "groups")
 OIDC_GROUPS = env.pairs("LVSADMIN_OIDC_GROUPS")
-# Whether its sign-in counts as two factors. It is the provider's to ask for them.
-OIDC_IS_SECOND_FACTOR = env.flag("LVSADMIN_OIDC_IS_SECOND_FACTOR", default=True)
+# Whether its sign-in counts as two factors. It is the provider's to ask for them, and many ask for one.
+OIDC_IS_SECOND_FACTOR = env.flag("LVSADMIN_OIDC_IS_SECOND_FACTOR", default=False)
 OIDC_APP = {
     "provider_id": "oidc",
     "name": OIDC_NAME,

@@ -21,7 +21,7 @@ from cluster.ipvs.rules import Problem
 from cluster.ipvs.traffic.document import VERSION as TRAFFIC_VERSION
 from cluster.ipvs.traffic.document import from_document as traffic_from_document
 from cluster.ipvs.traffic.document import policies_to_document
-from cluster.models import Cluster, PlannedApply
+from cluster.models import AuditEntry, Cluster, PlannedApply
 
 # Without a window: so late and no later, where the panel was down or another revision waited.
 LATE_AT_MOST = timedelta(hours=1)
@@ -104,7 +104,7 @@ def go_out(row: PlannedApply, *, refusal: str) -> None:
 
 
 def _apply(cluster: Cluster, row: PlannedApply) -> None:
-    by = Actor(row.author_name, user_id=row.author_id)
+    by = _planner(row)
     said = {"version": TRAFFIC_VERSION, "policies": row.policies, "switches": row.switches}
     said |= {"drains": [], "profiles": []}
     traffic = desired.with_operations(traffic_from_document(said), cluster)
@@ -112,6 +112,18 @@ def _apply(cluster: Cluster, row: PlannedApply) -> None:
     table = from_document(row.table)
     # Its own entry in the log is the last thing that it does.
     changes.put_out(cluster, table, traffic, why=Why(**row.why), by=by, how=How(**row.how), planned=row)
+
+
+def _planner(row: PlannedApply) -> Actor:
+    """Who planned it, as the log has it: with role, session and request. The log's own part may be dropped."""
+    planned = AuditEntry.objects.filter(
+        action="apply.plan", object_kind="plannedapply", object_id=str(row.pk), result="done"
+    ).first()
+    if planned is None:
+        return Actor(row.author_name, user_id=row.author_id)
+    return Actor(
+        row.author_name, planned.address, planned.request_id, row.author_id, planned.role, planned.session
+    )
 
 
 def _obstacle(cluster: Cluster, row: PlannedApply) -> str:

@@ -98,6 +98,7 @@ def audit_export(request: OperatorRequest) -> StreamingHttpResponse | HttpRespon
     if search.problems or kind not in ("csv", "jsonl"):
         return redirect(_url(q=request.POST.get("q", "")))
     entries, sees_all = access.visible_entries(request.user)
+    access.acts_by(request, "audit" if sees_all else "view")
     head, by, query = AuditHead.objects.get(pk=1), actor(request), str(search)
     found = find(entries, search, head, sees_all=sees_all)
     after = {"query": query, "kind": kind, "through": found.end - 1}

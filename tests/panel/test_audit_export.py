@@ -39,6 +39,7 @@ def test_a_file_has_what_was_searched_for_and_is_itself_written_down(ann: Client
     assert [(row["action"], row["target"]) for row in rows] == [("service.add", "TCP 192.168.50.10:80")]
     entry = AuditEntry.objects.first()
     assert entry is not None and (entry.actor, entry.action) == ("ann", "audit.export")
+    assert entry.role == "administrator"
     assert entry.after == {"query": "action:service.add", "kind": "csv", "through": entry.sequence - 1}
 
 

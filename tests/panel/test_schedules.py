@@ -62,6 +62,9 @@ def test_it_waits_for_its_hour_and_then_goes_out_as_whoever_planned_it(planned: 
     assert planned.status == "done" and planned.job and planned.job.reason == "night"
     entry = AuditEntry.objects.filter(action="cluster.apply").first()
     assert entry and entry.actor == "otto" and (entry.after or {})["planned"] == planned.pk
+    by_plan = AuditEntry.objects.get(action="apply.plan")
+    for name in ("role", "session", "address", "request_id"):
+        assert getattr(entry, name) == getattr(by_plan, name) != "", name
     due.sweep()
     assert newest()[0] == 2
 
