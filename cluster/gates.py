@@ -24,11 +24,18 @@ from cluster import access
 # The key in a session: it was opened with a second factor, or has got one since.
 SECOND_FACTOR = "second_factor"
 
-# By the name of the URL. What is gone for good, what lets somebody in, what takes the log out of the house.
+# By the name of the URL. What is gone for good, what lets somebody in, what takes the log out of the house,
+# and what loosens a control: approvals are lowered in the form of the cluster.
 CONFIRM_FIRST = frozenset(
     {
+        "cluster-edit",
+        "cluster-enforce",
         "cluster-remove",
         "service-remove",
+        "backend-remove",
+        "profile-remove",
+        "draft-discard",
+        "drain-cut",
         "director-enrol",
         "director-release",
         "person-new",
@@ -85,9 +92,14 @@ class Gates:
                 auth.logout(request)
                 return _whole_page(request, reverse("login"))
             return _whole_page(request, reverse("mfa_index"))
-        if name in CONFIRM_FIRST and not is_confirmed(request):
+        if name in CONFIRM_FIRST and not _is_small(request, name) and not is_confirmed(request):
             return _ask_again(request)
         return None
+
+
+def _is_small(request: HttpRequest, name: str) -> bool:
+    """One object of a draft is taken back with one click, again and again; all of them is another matter."""
+    return name == "draft-discard" and "item" in request.POST
 
 
 def must_enrol(request: HttpRequest) -> bool:

@@ -26,7 +26,7 @@ from django.urls import reverse
 
 from cluster import audit, gates
 from cluster.http import actor
-from cluster.single_sign_on import shown_at
+from cluster.single_sign_on import note_refusal, shown_at
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # django-all
         audit.record("sign-in", user, by=actor(request), after={"with": used})
 
     def respond_user_inactive(self, request: HttpRequest, user: User) -> HttpResponse:
-        audit.record("sign-in.refused", user, by=actor(request), result="refused", reason="closed account")
+        note_refusal(request, user, "closed account")
         messages.error(request, "This account is closed.")
         return redirect("login")
 

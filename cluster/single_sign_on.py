@@ -7,6 +7,7 @@ import time
 from typing import Any, NoReturn
 
 from allauth.core.exceptions import ImmediateHttpResponse
+from allauth.core.internal.ratelimit import consume, get_ip
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialLogin
 from django.conf import settings
@@ -100,6 +101,9 @@ class SingleSignOnAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  #
     ) -> NoReturn:
         detail = str(exception or error or "no reason given")
         text = f"{settings.OIDC_NAME} did not sign you in: {detail[:200]}. Try again, or use a password."
+        if (more.get("extra_context") or {}).get("state") is None:
+            # No sign-in that this browser began, so nothing was refused, and anybody can send such answers.
+            _turn_away(request, text)
         _refuse(request, "", text)
 
 
@@ -107,6 +111,13 @@ def claims(sociallogin: SocialLogin) -> dict[str, Any]:
     """What the provider says of the person, in the token and at its userinfo address."""
     said = sociallogin.account.extra_data
     return {**said.get("id_token", {}), **said.get("userinfo", {})}
+
+
+def note_refusal(request: HttpRequest, name: object, reason: str) -> None:
+    """Write it down, as often in a while as wrong passwords are: a log must not be anybody's to fill."""
+    rates, key = {"refusal": settings.REFUSAL_RATE}, f"{name} {get_ip(request)}"
+    if consume(request, app="cluster", action="refusal", config=rates, key=key, limit_get=True):
+        audit.record("sign-in.refused", name, by=actor(request), result="refused", reason=reason)
 
 
 def _is_of_two(sociallogin: SocialLogin) -> bool:
@@ -140,6 +151,10 @@ def _shut_out(request: HttpRequest, user: User) -> None:
 
 
 def _refuse(request: HttpRequest, name: str, reason: str) -> NoReturn:
-    audit.record("sign-in.refused", name, by=actor(request), result="refused", reason=reason)
+    note_refusal(request, name, reason)
+    _turn_away(request, reason)
+
+
+def _turn_away(request: HttpRequest, reason: str) -> NoReturn:
     messages.error(request, reason)
     raise ImmediateHttpResponse(redirect("account" if request.user.is_authenticated else "login"))

@@ -1,5 +1,7 @@
 """The panel's Celery tasks: shells over jobs.py, due.py and trails.py."""
 
+from functools import partial
+
 from celery import shared_task
 from django.core.management import call_command
 
@@ -17,7 +19,7 @@ def report(envelope: object) -> None:
 def sweep() -> None:
     trails.keep_trails(jobs.sweep())
     due.sweep()
-    if made := checkpoints.sweep():
+    if made := checkpoints.sweep(ask_witnesses=partial(witnesses.disagreement, by_enrolled=True)):
         witnesses.send(made)
 
 

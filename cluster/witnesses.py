@@ -49,20 +49,22 @@ def send(checkpoint: Envelope) -> None:
             return
 
 
-def held() -> list[tuple[Director, int, str]]:
+def held(*, by_enrolled: bool = False) -> list[tuple[Director, int, str]]:
     """Each director with the entry and the hash of the newest checkpoint that it says to hold."""
     found = []
-    for director in Director.objects.order_by("name"):
+    directors = Director.objects.order_by("name")
+    for director in directors.filter(cluster__isnull=False) if by_enrolled else directors:
         witness = director.facts.get("witness") or {}
         if witness.get("sequence"):
             found.append((director, int(witness["sequence"]), str(witness.get("hash", ""))))
     return found
 
 
-def disagreement() -> Broken | None:
-    """What a director holds of the log and the log does not say; None where all agree."""
+def disagreement(*, by_enrolled: bool = False) -> Broken | None:
+    """What a director holds of the log and the log does not say; None where all agree. `by_enrolled` leaves
+    out those of no cluster, which anybody on Redis could have made up."""
     head = AuditHead.objects.get(pk=1)
-    for director, sequence, hashed in held():
+    for director, sequence, hashed in held(by_enrolled=by_enrolled):
         if sequence < head.sealed_sequence:
             continue
         if sequence > head.sequence:

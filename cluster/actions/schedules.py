@@ -115,7 +115,7 @@ def _apply(cluster: Cluster, row: PlannedApply) -> None:
 
 
 def _planner(row: PlannedApply) -> Actor:
-    """Who planned it, as the log has it: with role, session and request. The log's own part may be dropped."""
+    """Who planned it, as the log has it: with role, session and request. That part of it may be dropped."""
     planned = AuditEntry.objects.filter(
         action="apply.plan", object_kind="plannedapply", object_id=str(row.pk), result="done"
     ).first()

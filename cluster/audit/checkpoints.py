@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
@@ -31,6 +31,8 @@ EVERY = timedelta(minutes=5)
 EVERY_ENTRIES = 1000
 # What one round of the sweep reads: a third of a second.
 MOST_AT_ONCE = 20_000
+# A checkpoint has some 350 characters.
+LONGEST_LINE = 4096
 Envelope = dict[str, str]
 
 
@@ -79,9 +81,14 @@ def newest() -> AuditCheckpoint | None:
     return AuditCheckpoint.objects.filter(key=fingerprint(signing_key().public)).first()
 
 
-def sweep(*, now: datetime | None = None) -> Envelope | None:
+def sweep(
+    *, now: datetime | None = None, ask_witnesses: Callable[[], Broken | None] = lambda: None
+) -> Envelope | None:
     """Make a checkpoint where one is due, and read a part of the older log again. What is found wrong is
-    written down once, in the log and in its head, and no checkpoint is made until somebody has looked."""
+    written down once, in the log and in its head, and no checkpoint is made until somebody has looked.
+
+    The witnesses are asked where the database has no checkpoint: whoever removed them must not get the log
+    that they wrote signed as a new one."""
     now = now or timezone.now()
     head, last = AuditHead.objects.get(pk=1), newest()
     since = last.sequence if last else head.sealed_sequence
@@ -89,7 +96,9 @@ def sweep(*, now: datetime | None = None) -> Envelope | None:
     if head.broken or head.sequence == since or not is_due:
         return None
     walked = _walked_on(head, last)
-    broken = walked.broken or _recheck(head, through=since)
+    broken = walked.broken or _recheck(head, through=since) or _said_elsewhere(last)
+    if broken is None and last is None:
+        broken = ask_witnesses()
     if broken is not None:
         _say_broken(broken)
         return None
@@ -136,6 +145,26 @@ def _recheck(head: AuditHead, *, through: int) -> Broken | None:
     return walked.broken or disagreement(ours)
 
 
+def _said_elsewhere(last: AuditCheckpoint | None) -> Broken | None:
+    """What the file knows better than the database. Its end is looked at each time, and all of it where that
+    is not the newest checkpoint of the database. Lines of other keys are left to audit_verify."""
+    path = settings.AUDIT_CHECKPOINT_FILE
+    if not path.exists() or (last is not None and _is_last_line(path, last.envelope)):
+        return None
+    ours = fingerprint(signing_key().public)
+    return disagreement(envelope for envelope in in_file(path) if _key_of(envelope) == ours)
+
+
+def _is_last_line(path: Path, envelope: Envelope) -> bool:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST_LINE))
+        tail = file.read().splitlines()
+    try:
+        return bool(tail) and json.loads(tail[-1]) == envelope
+    except ValueError:
+        return False
+
+
 def _sign(sequence: int, hashed: str, now: datetime) -> Envelope:
     envelope = signing_key().sign(KIND, asdict(Checkpoint(sequence, hashed, now.isoformat())))
     text = json.dumps(envelope)
@@ -163,7 +192,7 @@ def _say_broken(broken: Broken) -> None:
 
 def in_file(path: Path) -> Iterator[Any]:
     """The envelopes of a file with one a line; of a line that is none, its text, which nothing has signed."""
-    with path.open() as file:
+    with path.open(errors="replace") as file:
         for line in file:
             try:
                 yield json.loads(line)

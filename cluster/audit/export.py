@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
@@ -19,6 +20,7 @@ CSV_COLUMNS = (
 )
 KIND = "audit-export"
 VERSION = 1
+_FORMULA_INSIDE = re.compile(r"""([;\t\r\n][\s"]*)(?=[=+\-@|%])""")
 
 
 def as_csv(lines: Iterable[Line]) -> Iterator[str]:
@@ -73,9 +75,11 @@ def _batches(lines: Iterable[Line]) -> Iterator[list[Line]]:
 
 
 def _cell(value: Any) -> Any:
-    """Spreadsheets compute what begins with one of these, also after spaces; a quote makes it a text."""
+    """Spreadsheets compute what begins with one of these, also after spaces; a quote makes it a text. Where a
+    cell begins is theirs to say: one that separates by ; or tab finds more of them, and drops the quotes."""
     if value is None or isinstance(value, int):
         return value
     text = encode(value) if isinstance(value, dict) else value
+    text = _FORMULA_INSIDE.sub(r"\1'", text)
     is_formula = text.lstrip()[:1] in ("=", "+", "-", "@", "|", "%") or text[:1] in ("\t", "\r", "\n")
     return f"'{text}" if text and is_formula else text

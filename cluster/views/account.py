@@ -23,6 +23,7 @@ from cluster.actions.problems import Rejected
 from cluster.forms import FirstPasswordForm, OwnPasswordForm, SignInForm
 from cluster.http import OperatorRequest, actor, search_text
 from cluster.passwords import strength
+from cluster.single_sign_on import note_refusal
 from cluster.views.people import token_form
 
 
@@ -63,7 +64,7 @@ def provider_begin(request: HttpRequest, provider_id: str) -> HttpResponse:
         return away
     except RequestException as problem:
         reason = f"{settings.OIDC_NAME} does not answer. Try again, or use a password."
-        audit.record("sign-in.refused", "", by=actor(request), result="refused", reason=f"{reason} {problem}")
+        note_refusal(request, "", f"{reason} {problem}")
         messages.error(request, reason)
         return redirect("account" if request.user.is_authenticated else "login")
 

@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,6 +147,13 @@ def sent(monkeypatch: pytest.MonkeyPatch, redis: FakeRedis) -> list[dict[str, An
 
     monkeypatch.setattr(jobs.app, "send_task", send_task)
     return orders
+
+
+@pytest.fixture(autouse=True)
+def checkpoint_file(tmp_path: Path, settings: Any) -> Path:
+    """Of the test's own: what is signed about one test's log speaks against the next one's."""
+    settings.AUDIT_CHECKPOINT_FILE = tmp_path / "checkpoints.jsonl"
+    return tmp_path / "checkpoints.jsonl"
 
 
 @pytest.fixture(autouse=True)

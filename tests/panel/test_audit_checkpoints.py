@@ -31,12 +31,6 @@ VERIFIER = settings.BASE_DIR / "deploy" / "audit_verify_export.py"
 Lines = list[dict[str, Any]]
 
 
-@pytest.fixture(autouse=True)
-def checkpoint_file(tmp_path: Path, settings: Any) -> Path:
-    settings.AUDIT_CHECKPOINT_FILE = tmp_path / "checkpoints.jsonl"
-    return tmp_path / "checkpoints.jsonl"
-
-
 def _write(count: int) -> None:
     for number in range(count):
         audit.record("test", f"object {number}", by=ANN, after={"weight": number})
@@ -230,6 +224,77 @@ def test_the_panel_finds_it_by_itself_and_says_so_once(
     page = ann.get(reverse("audit-list")).content.decode()
     assert f"#{where}: It does not have the content" in page and "chain broken" in page
     assert "The audit log is not what was written" in ann.get(reverse("overview")).content.decode()
+
+
+@pytest.fixture
+def forged(power: Callable[..., None]) -> None:
+    """Another history from its middle on, and no checkpoint of the database that speaks against it."""
+    _rechain(15, power)
+    AuditCheckpoint.objects.all().delete()
+
+
+def test_a_log_whose_checkpoints_were_removed_is_not_signed_again(
+    forged: None, checkpoint_file: Path, ann: Client
+) -> None:
+    before = checkpoint_file.read_text()
+    assert _checkpoint() is None and checkpoint_file.read_text() == before
+    assert checkpoints.newest() is None
+    assert AuditHead.objects.get().broken.startswith("#11: From here to #20 something is not what was signed")
+    assert AuditEntry.objects.filter(action="audit.broken").count() == 1
+    assert "chain broken" in ann.get(reverse("audit-list")).content.decode()
+
+
+def test_a_log_whose_newest_checkpoints_were_removed_is_not_signed_again(
+    power: Callable[..., None], checkpoint_file: Path
+) -> None:
+    _rechain(15, power)
+    AuditCheckpoint.objects.filter(sequence__gt=10).delete()
+    assert _checkpoint() is None
+    assert AuditHead.objects.get().broken.startswith("#11: From here to #20")
+
+
+def test_a_log_that_was_emptied_is_not_signed_as_a_new_one(
+    power: Callable[..., None], checkpoint_file: Path
+) -> None:
+    power("DELETE FROM LOG WHERE sequence > 3")
+    AuditHead.objects.update(sequence=3, hash=AuditEntry.objects.get(sequence=3).hash)
+    AuditCheckpoint.objects.all().delete()
+    assert _checkpoint() is None
+    assert AuditHead.objects.get().broken.startswith("#4: The log ends before it; #10 was signed")
+
+
+def test_where_the_file_is_gone_as_well_the_directors_speak_against_it(
+    log: None,
+    director: Director,
+    talker: TalkingDirector,
+    power: Callable[..., None],
+    checkpoint_file: Path,
+) -> None:
+    talker.hello(witness={"sequence": 30, "hash": AuditEntry.objects.get(sequence=30).hash})
+    _rechain(15, power)
+    AuditCheckpoint.objects.all().delete()
+    checkpoint_file.unlink()
+    tasks.sweep()
+    assert checkpoints.newest() is None and not checkpoint_file.exists()
+    assert AuditHead.objects.get().broken == "#30: It, or one before it, is not what director1 holds of it."
+
+
+def test_a_director_of_no_cluster_cannot_keep_a_new_log_from_being_signed(
+    db: None, talker: TalkingDirector, checkpoint_file: Path
+) -> None:
+    talker.hello(witness={"sequence": 5000, "hash": "f" * 64})
+    _write(1)
+    tasks.sweep()
+    assert checkpoints.newest() is not None and AuditHead.objects.get().broken == ""
+
+
+def test_a_torn_line_of_the_file_does_not_keep_an_honest_log_from_being_signed(
+    log: None, checkpoint_file: Path
+) -> None:
+    with checkpoint_file.open("ab") as file:
+        file.write(b'{"body": "\xff\n')
+    _write(1)
+    assert _checkpoint() is not None
 
 
 def test_the_page_says_how_far_the_chain_was_verified(ann: Client, log: None) -> None:

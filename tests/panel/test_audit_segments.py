@@ -17,7 +17,6 @@ from django.urls import reverse
 from cluster.audit import chain, checkpoints
 from cluster.models import AuditEntry, AuditHead
 from tests.panel.test_audit_checkpoints import VERIFIER, _checkpoint, _verified, _write
-from tests.panel.test_audit_checkpoints import checkpoint_file as checkpoint_file
 from tests.panel.test_audit_checkpoints import log as log
 
 

@@ -17,9 +17,21 @@ from allauth.mfa.totp.internal.auth import TOTP
 from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
-from cluster import gates
-from cluster.models import AuditEntry, Cluster, CustomRole, Role, RoleBinding, VirtualService
+from cluster import desired, gates
+from cluster.models import (
+    AuditEntry,
+    Backend,
+    Cluster,
+    CustomRole,
+    Drain,
+    Role,
+    RoleBinding,
+    VirtualService,
+    WeightProfile,
+)
+from tests.panel.conftest import apply_draft
 
 PASSWORD = "correct horse battery"
 SECRET = base64.b32encode(b"a secret of twenty b").decode()
@@ -281,8 +293,14 @@ def test_a_session_with_its_factor_costs_no_query(
 # Once more who one is.
 
 GONE_FOR_GOOD = {
+    "cluster-edit": ["cluster"],
+    "cluster-enforce": ["cluster"],
     "cluster-remove": ["cluster"],
     "service-remove": ["service"],
+    "backend-remove": ["backend"],
+    "profile-remove": ["profile"],
+    "draft-discard": ["cluster"],
+    "drain-cut": ["drain"],
     "person-new": [],
     "person-give-role": ["user"],
     "person-set-active": ["user"],
@@ -307,15 +325,18 @@ TO_COME = {"audit-export"}
 
 
 @pytest.fixture
-def numbers(web: Cluster, service: VirtualService, director: Any, ann: Client) -> dict[str, int]:
+def numbers(web: Cluster, backend: Backend, director: Any, ann: Client) -> dict[str, int]:
     user = User.objects.create_user(username="gone", password=PASSWORD)
     group, role = (
         Group.objects.create(name="night"),
         CustomRole.objects.create(name="r", permissions=["view"]),
     )
     binding = RoleBinding.objects.create(user=user, role=Role.VIEWER)
-    rows = {"cluster": web, "service": service, "director": director, "user": user, "group": group}
-    return {noun: row.pk for noun, row in (rows | {"role": role, "binding": binding}).items()}
+    rows = {"cluster": web, "service": backend.service, "backend": backend, "director": director}
+    rows |= {"user": user, "group": group, "role": role, "binding": binding}
+    rows["profile"] = WeightProfile.objects.create(cluster=web, name="night")
+    rows["drain"] = Drain.objects.create(cluster=web, targets=[], begins_at=timezone.now())
+    return {noun: row.pk for noun, row in rows.items()}
 
 
 def grow_old(client: Client) -> None:
@@ -353,6 +374,71 @@ def test_what_was_posted_is_done_once_it_is_confirmed(ann: Client, service: Virt
     assert done.status_code == 302 and not VirtualService.objects.exists()
     entry = AuditEntry.objects.first()
     assert entry and (entry.action, entry.actor) == ("service.remove", "ann")
+
+
+def edited(client: Client, web: Cluster, **typed: str) -> dict[str, Any]:
+    """What a browser sends of the cluster's form, opened now, with these fields typed."""
+    page = client.get(reverse("cluster-edit", args=[web.pk]))
+    form = page.context["form"]
+    shown = {name: form[name].value() or "" for name in form.fields}
+    return shown | {"opened": page.context["opened"].opened} | typed
+
+
+def test_nobody_lowers_approvals_at_a_screen_that_was_left_open(ann: Client, web: Cluster) -> None:
+    Cluster.objects.update(approvals=2)
+    sent = edited(ann, web, approvals="0", reason="faster")
+    grow_old(ann)
+    asked = ann.post(reverse("cluster-edit", args=[web.pk]), sent)
+    assert asked["Location"].startswith(reverse("account_reauthenticate"))
+    assert Cluster.objects.get().approvals == 2
+
+
+def test_what_was_typed_into_a_clusters_form_is_saved_once_it_is_confirmed(ann: Client, web: Cluster) -> None:
+    sent = edited(ann, web, description="Shops & banks", approvals="1", reason="a second pair of eyes")
+    grow_old(ann)
+    asked = ann.post(reverse("cluster-edit", args=[web.pk]), sent)
+    wrong = ann.post(asked["Location"], {"password": "wrong"})
+    assert wrong.status_code == 422
+    done = ann.post(asked["Location"], {"password": PASSWORD})
+    assert done["Location"] == reverse("cluster-detail", args=[web.pk])
+    saved = Cluster.objects.get()
+    assert (saved.description, saved.approvals) == ("Shops & banks", 1)
+
+
+def test_what_was_typed_wrongly_is_still_there_once_it_is_confirmed(ann: Client, web: Cluster) -> None:
+    sent = edited(ann, web, name="no such name!", description="Shops & banks", reason="x")
+    grow_old(ann)
+    asked = ann.post(reverse("cluster-edit", args=[web.pk]), sent)
+    page = ann.post(asked["Location"], {"password": PASSWORD}).content.decode()
+    assert "no such name!" in page and "Shops &amp; banks" in page
+    assert Cluster.objects.get().description == ""
+
+
+def test_one_change_is_taken_back_without_asking_and_all_of_them_are_not(
+    ann: Client, web: Cluster, backend: Backend, director: Any
+) -> None:
+    apply_draft(web)
+    Backend.objects.update(weight=7)
+    url = reverse("draft-discard", args=[web.pk])
+    grow_old(ann)
+
+    def seen() -> str:
+        cluster = Cluster.objects.get()
+        return desired.draft_print(*desired.draft_said(cluster))
+
+    every = {"all": "1", "confirm": "web", "seen": seen()}
+    asked = ann.post(url, every)
+    assert asked["Location"].startswith(reverse("account_reauthenticate"))
+    assert Backend.objects.get().weight == 7
+    item = ann.get(reverse("cluster-draft", args=[web.pk])).context["changes"][0].difference.id
+    # Whoever says both gets the one.
+    ann.post(url, every | {"item": item})
+    assert Backend.objects.get().weight == 1
+    Backend.objects.update(weight=7)
+    asked = ann.post(url, every)
+    assert Backend.objects.get().weight == 7
+    ann.post(asked["Location"], {"password": PASSWORD})
+    assert Backend.objects.get().weight == 1
 
 
 def test_a_forged_post_is_not_kept_for_later(ann: Client, service: VirtualService) -> None:

@@ -27,6 +27,7 @@ from tests.panel.test_tokens import names
 
 PASSWORD = "correct horse battery"
 BEGIN = "/sign-in/with/oidc/"
+BACK = f"{BEGIN}back/"
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +288,42 @@ def test_an_answer_that_nobody_asked_for_opens_nothing(sso: str, client: Client)
     assert victim.get("/").status_code == 302 and not User.objects.exists()
 
 
+@pytest.mark.parametrize("query", ["error=nope&state=zzz", "error=nope", "code=x&state=zzz", ""])
+def test_an_answer_that_nobody_asked_for_is_said_and_not_written_down(
+    sso: str, client: Client, query: str
+) -> None:
+    assert client.get(f"{BACK}?{query}")["Location"] == reverse("login")
+    assert "did not sign you in" in said(client)
+    assert not AuditEntry.objects.filter(action="sign-in.refused").exists()
+
+
+def test_an_answer_to_another_browsers_sign_in_is_not_written_down(sso: str, client: Client) -> None:
+    state = parse_qs(urlsplit(client.get(BEGIN)["Location"]).query)["state"][0]
+    Client().get(f"{BACK}?error=nope&state={state}")
+    assert not AuditEntry.objects.exists()
+
+
+def refused_at(address: str) -> int:
+    return AuditEntry.objects.filter(action="sign-in.refused", address=address).count()
+
+
+def test_refused_sign_ins_fill_the_log_no_further_than_wrong_passwords(sso: str, settings: Any) -> None:
+    for address in ["203.0.113.9", "203.0.113.10"]:
+        for _ in range(settings.AXES_FAILURE_LIMIT + 2):
+            client = Client(REMOTE_ADDR=address)
+            state = parse_qs(urlsplit(client.get(BEGIN)["Location"]).query)["state"][0]
+            client.get(f"{BACK}?error=nope&state={state}")
+            assert "did not sign you in" in said(client)
+        assert refused_at(address) == settings.AXES_FAILURE_LIMIT
+
+
+def test_of_an_address_with_many_names_no_more_is_written_down(sso: str, settings: Any) -> None:
+    settings.REFUSAL_RATE = "10/15m/key,3/15m/ip"
+    for name in ["greg", "a b <i>", "panel", "greg"]:
+        come_back(Client(), name)
+    assert refused_at("127.0.0.1") == 3
+
+
 def test_a_state_of_somebody_elses_making_opens_nothing(sso: str, client: Client) -> None:
     back = Browser().visit(client.get(BEGIN)["Location"], "olga")
     assert client.get(path_of(back, state="made-up"))["Location"] == reverse("login")
@@ -335,6 +372,15 @@ def test_a_provider_that_is_away_is_said(settings: Any, client: Client, db: None
     configure(settings, "http://127.0.0.1:9")
     assert client.get(BEGIN)["Location"] == reverse("login")
     assert "Bank ID does not answer" in said(client)
+    assert AuditEntry.objects.get().action == "sign-in.refused"
+
+
+def test_a_provider_that_is_away_does_not_fill_the_log(settings: Any, client: Client, db: None) -> None:
+    configure(settings, "http://127.0.0.1:9")
+    for _ in range(settings.AXES_FAILURE_LIMIT + 2):
+        client.get(BEGIN)
+    assert "Bank ID does not answer" in said(client)
+    assert AuditEntry.objects.count() == settings.AXES_FAILURE_LIMIT
 
 
 def test_without_a_provider_nothing_is_offered(client: Client, db: None) -> None:
