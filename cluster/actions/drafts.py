@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import transaction
+from django.db.models import Model
 
 from cluster import audit, desired
 from cluster.actions.problems import Rejected, lock_cluster
 from cluster.actions.rows import write_draft
 from cluster.audit import Actor
 from cluster.draft import draft_differences, former_names
-from cluster.ipvs.compare import Said, without
+from cluster.ipvs.compare import Difference, Said, compare, without
 from cluster.ipvs.formats.ipvsadm import save
 from cluster.ipvs.rules import Problem, table_problems
 from cluster.models import Cluster, Revision
 
-# The audit log keeps so many lines of before and after.
+# The audit log keeps so many lines of before and after; the draft itself has them all.
 MOST_LINES = 500
 
 
@@ -42,6 +45,7 @@ def discard(cluster: Cluster, *, item: str, seen: str, by: Actor) -> None:
         "draft.discard",
         one.target,
         by=by,
+        about=_row(after, one),
         cluster=cluster,
         before={"what": one.noun, **{name: now for name, _, now in one.rows}},
         after={"what": one.noun, **{name: then for name, then, _ in one.rows}},
@@ -84,12 +88,30 @@ def _write(cluster: Cluster, said: Said, by: Actor) -> None:
         raise Rejected(Problem("", str(error))) from None
 
 
+def _row(cluster: Cluster, one: Difference) -> Model | None:
+    """The record whose history it belongs to; None where that is gone, and for what is all directors'."""
+    services = {desired.service_value(row, with_backends=False).key: row for row in cluster.services.all()}
+    service = services.get(one.service) if one.service else None
+    if service is None or one.backend is None:
+        return service
+    rows = {desired.backend_value(row).key: row for row in service.backends.all()}
+    return rows.get(one.backend)
+
+
+def in_the_log(before: Said, after: Said) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the audit log keeps of a draft that was written anew: its table as lines, and of policies and
+    switches what changed."""
+    was: dict[str, Any] = {"table": save(before.table)[:MOST_LINES]}
+    now: dict[str, Any] = {"table": save(after.table)[:MOST_LINES]}
+    beyond = [one for one in compare(before, after) if one.noun in ("policy", "switches")]
+    rows = [(f"{one.noun} of {one.target}: {name}", *sides) for one in beyond for name, *sides in one.rows]
+    for name, then, said in rows[:MOST_LINES]:
+        was[name], now[name] = then, said
+    if len(rows) > MOST_LINES:
+        now["not listed"] = len(rows) - MOST_LINES
+    return was, now
+
+
 def _record(action: str, target: str, cluster: Cluster, before: Said, after: Said, by: Actor) -> None:
-    audit.record(
-        action,
-        target,
-        by=by,
-        cluster=cluster,
-        before={"table": save(before.table)[:MOST_LINES]},
-        after={"table": save(after.table)[:MOST_LINES]},
-    )
+    was, now = in_the_log(before, after)
+    audit.record(action, target, by=by, cluster=cluster, before=was, after=now)

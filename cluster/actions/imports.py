@@ -8,17 +8,14 @@ from dataclasses import replace as replaced
 from django.db import transaction
 
 from cluster import audit, desired
+from cluster.actions.drafts import in_the_log
 from cluster.actions.problems import Rejected, lock_cluster
 from cluster.actions.rows import write_policy, write_service
 from cluster.audit import Actor
-from cluster.ipvs.formats.ipvsadm import save
 from cluster.ipvs.rules import Problem, table_problems
 from cluster.ipvs.state import ServiceKey, Table
 from cluster.ipvs.traffic.policy import Policy
 from cluster.models import Cluster, VirtualService
-
-# The audit log keeps so many lines of before and after; the draft itself has them all.
-MOST_LINES = 500
 
 
 def merged(draft: Table, found: Table, *, replace: bool) -> Table:
@@ -55,10 +52,10 @@ def import_table(
     another one now, where a rule forbids a service, and where the panel cannot hold one; then nothing is
     written."""
     cluster = lock_cluster(cluster)
-    before = desired.draft_table(cluster)
-    if desired.draft_print(before, desired.draft_policies(cluster)) != seen:
+    before = desired.draft_said(cluster)
+    if desired.draft_print(before.table, before.policies) != seen:
         raise Rejected(Problem("", "The draft has changed since you looked. Look at the changes again."))
-    after = merged(before, found, replace=replace)
+    after = merged(before.table, found, replace=replace)
     if problems := table_problems(found):
         raise Rejected(*(Problem("", f"{key}: {problem.text}") for key, problem in problems))
     rows = {desired.service_value(row, with_backends=False).key: row for row in cluster.services.all()}
@@ -73,13 +70,7 @@ def import_table(
     for key, row in rows.items():
         if key not in after.by_key:
             row.delete()
-    audit.record(
-        "cluster.import",
-        source,
-        by=by,
-        about=cluster,
-        cluster=cluster,
-        before={"table": save(before)[:MOST_LINES]},
-        after={"table": save(after)[:MOST_LINES]},
-    )
+    # Read anew: the rows of before are remembered in this object.
+    was, now = in_the_log(before, desired.draft_said(Cluster.objects.get(pk=cluster.pk)))
+    audit.record("cluster.import", source, by=by, about=cluster, cluster=cluster, before=was, after=now)
     return after

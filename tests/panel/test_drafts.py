@@ -105,6 +105,8 @@ def test_a_policy_goes_back_without_the_table(applied: Cluster, backend: Backend
     )
     backends.set_weight(backend, seen_version=1, weight=7, by=OTTO)
     discard(applied, f"policy {SHOP}")
+    entry = AuditEntry.objects.first()
+    assert entry and (entry.object_kind, entry.object_id) == ("service", str(backend.service_id))
     assert ids(applied) == [f"backend {ONE}"]
     assert desired.policy_value(VirtualService.objects.get()) == Policy()
 

@@ -55,6 +55,13 @@ def test_rolling_back_shows_first_and_then_goes_to_the_review(two: Cluster, otto
     assert "weight: 7 &rarr; 1" in text_of(response) and "Slow start" in text_of(response)
     assert Backend.objects.get().weight == 7
     review = otto.post(url, {"seen": response.context["seen"]}, follow=True)
+    entry = AuditEntry.objects.get(action="draft.roll-back")
+    changed = {
+        name: (was, entry.after[name]) for name, was in entry.before.items() if entry.after[name] != was
+    }
+    assert changed.pop("table")
+    ((name, sides),) = changed.items()
+    assert name.startswith("policy of TCP 192.168.50.10:80: ") and sides[0] != sides[1]
     assert 'value="Roll back to revision 1"' in review.content.decode()
     said = {"seen": review.context["review"].fingerprint, "reason": "Roll back to revision 1"}
     assert otto.post(reverse("cluster-review", args=[two.pk]), said).status_code == 302
