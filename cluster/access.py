@@ -145,7 +145,7 @@ def _who_gives(needs: Need) -> str:
 
 
 def get_cluster(request: OperatorRequest, pk: int, *, needs: Need) -> Cluster:
-    cluster = _found(visible_clusters(request.user).filter(pk=pk))
+    cluster = _found(request, Cluster.objects.filter(pk=pk), visible_clusters(request.user).filter(pk=pk))
     require(request, needs, cluster, what=f"{request.method} {request.path}")
     return cluster
 
@@ -155,9 +155,8 @@ def get_service(request: OperatorRequest, pk: int, *, needs: Need) -> VirtualSer
 
 
 def get_backend(request: OperatorRequest, pk: int, *, needs: Need) -> Backend:
-    clusters = visible_clusters(request.user)
-    found = Backend.objects.filter(pk=pk, service__cluster__in=clusters)
-    backend = _found(found.select_related("service__cluster"))
+    rows = Backend.objects.filter(pk=pk).select_related("service__cluster")
+    backend = _found(request, rows, rows.filter(service__cluster__in=visible_clusters(request.user)))
     require(request, needs, backend.service.cluster, what=f"{request.method} {request.path}")
     return backend
 
@@ -168,10 +167,10 @@ def get_profile(request: OperatorRequest, pk: int, *, needs: Need) -> WeightProf
 
 def get_director(request: OperatorRequest, pk: int, *, needs: Need) -> Director:
     """An enrolled director of a visible cluster, or a waiting one for whoever may audit everything."""
-    visible = Director.objects.filter(cluster__in=visible_clusters(request.user))
-    if may(request.user, "audit"):
-        visible = Director.objects.all()
-    director = _found(visible.filter(pk=pk).select_related("cluster"))
+    rows = Director.objects.filter(pk=pk).select_related("cluster")
+    sees_all = may(request.user, "audit")
+    visible = rows if sees_all else rows.filter(cluster__in=visible_clusters(request.user))
+    director = _found(request, rows, visible)
     require(request, needs, director.cluster, what=f"{request.method} {request.path}")
     return director
 
@@ -203,18 +202,38 @@ def get_drift(request: OperatorRequest, pk: int, *, needs: Need) -> Drift:
 
 def get_revision(request: OperatorRequest, cluster_pk: int, number: int) -> Revision:
     cluster = get_cluster(request, cluster_pk, needs="view")
-    return _found(Revision.objects.filter(cluster=cluster, number=number).select_related("cluster"))
+    rows = Revision.objects.filter(cluster=cluster, number=number).select_related("cluster")
+    return _found(request, rows, rows)
 
 
 def _of_cluster(request: OperatorRequest, rows: QuerySet[OfCluster], pk: int, needs: Need) -> OfCluster:
     """The row with this pk, where its cluster is visible and may be used so."""
-    found = _found(rows.filter(pk=pk, cluster__in=visible_clusters(request.user)))
+    rows = rows.filter(pk=pk)
+    found = _found(request, rows, rows.filter(cluster__in=visible_clusters(request.user)))
     require(request, needs, found.cluster, what=f"{request.method} {request.path}")
     return found
 
 
-def _found(matches: QuerySet[AnyRow]) -> AnyRow:
-    found = matches.first()
+def _found(request: OperatorRequest, rows: QuerySet[AnyRow], visible: QuerySet[AnyRow]) -> AnyRow:
+    """The one row that is visible. Who asks for one of somebody else's is not told that it is there, but it
+    is written down."""
+    found = visible.first()
     if found is None:
+        if hidden := rows.first():
+            what, reason = (
+                f"{request.method} {request.path}",
+                "It is of a cluster that this person has no role in.",
+            )
+            by, cluster = actor(request), _cluster_of(hidden)
+            audit.record("access.refused", what, by=by, cluster=cluster, result="refused", reason=reason)
         raise Http404("It does not exist, or it belongs to a cluster that you have no role in.")
     return found
+
+
+def _cluster_of(row: Model) -> Cluster | None:
+    if isinstance(row, Cluster):
+        return row
+    cluster: Cluster | None = (
+        row.service.cluster if isinstance(row, Backend) else getattr(row, "cluster", None)
+    )
+    return cluster

@@ -9,7 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from cluster import access, desired
+from cluster import access, audit, desired
 from cluster.actions import approvals
 from cluster.actions.problems import Rejected
 from cluster.approval import approval_of
@@ -55,6 +55,11 @@ def change_answer(request: OperatorRequest, pk: int) -> HttpResponse:
             return redirect("change-detail", change.pk)
         except Rejected as rejected:
             form.add_problems(rejected)
+            action = "change.refuse" if "refuse" in request.POST else "change.approve"
+            reason = str(rejected)
+            audit.record(
+                action, change, by=actor(request), cluster=change.cluster, result="refused", reason=reason
+            )
     return _page(request, change, form)
 
 

@@ -79,6 +79,17 @@ def test_nobody_approves_what_they_asked_for_or_edited(strict: Cluster, who: Act
     assert approval_of(change).missing == 1
 
 
+def test_who_tries_to_approve_their_own_is_written_down(strict: Cluster) -> None:
+    mia = person("mia", Role.APPROVER)
+    change = ask(strict, by=Actor("mia"))
+    page = text_of(mia.post(reverse("change-answer", args=[change.pk]), {"sentence": "fine"}))
+    assert "You asked for it" in page
+    entry = AuditEntry.objects.first()
+    assert entry and (entry.action, entry.actor, entry.result) == ("change.approve", "mia", "refused")
+    assert "You asked for it" in entry.reason and entry.role == "approver"
+    assert not change.answers.exists()
+
+
 def test_who_removed_something_is_an_editor_too(strict: Cluster) -> None:
     apply_with(strict, approver("olga"))
     backends.remove_backend(Backend.objects.get(), by=OTTO)
