@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from cluster.director.journal import Goal, JournalError, Record
 from cluster.director.kernel import (
+    NOT_HEARD,
     NOT_TRIED,
     Answer,
     CannotRehearse,
@@ -83,6 +84,8 @@ class _Walk:
     done: list[Answer] = field(default_factory=list)
     trouble: list[Answer] = field(default_factory=list)
     silence: str = ""
+    # Whether the answers to the last steps were lost: then only a reading tells which of them were done.
+    is_unheard: bool = False
     # What the rehearsal said: the steps that would be refused, or why there was none.
     doomed: list[Answer] = field(default_factory=list)
     unrehearsed: str = ""
@@ -178,6 +181,10 @@ def _until_same(
         journal.write(replace(record, owned=walk.owned))
         after = kernel.read().table if moved else _read_touched(kernel, after, wanted, walk)
         rest = plan(after, wanted, owned=walk.owned)
+        if walk.is_unheard:
+            left = set(rest.steps)
+            walk.done += [Answer(step, 0) for step in todo.steps if step not in left]
+            walk.trouble = [Answer(step, NOT_HEARD) for step in rest.steps]
         if walk.silence or (walk.trouble and not moved):
             return after, rest
     return after, plan(after, wanted, owned=walk.owned)
@@ -193,14 +200,12 @@ def _rehearse(kernel: Kernel, table: Table, walk: _Walk) -> None:
 def _do(kernel: Kernel, steps: Sequence[Step], walk: _Walk) -> bool:
     """Take the steps; True where the table turned out not to be the one that was planned for."""
     walk.planned += len(steps)
-    walk.trouble = []
+    walk.trouble, walk.is_unheard = [], False
     try:
         answers = kernel.do(steps)
-    except HalfRead:
-        return True
-    except NoAnswer as error:
+    except (HalfRead, NoAnswer) as error:
         # What was asked may have been done: the reading that follows tells.
-        walk.silence = str(error)
+        walk.silence, walk.is_unheard = str(error) if isinstance(error, NoAnswer) else "", True
         return True
     walk.done += [answer for answer in answers if answer.errno == 0]
     walk.trouble = [answer for answer in answers if answer.errno != 0]
@@ -242,7 +247,7 @@ def _judged(goal: Goal, walk: _Walk, held: Table, rest: Plan, director: str) -> 
         return _result(Outcome.APPLIED, walk, held, _applied_text(goal, walk, held, director))
     if walk.doomed:
         return _doomed(walk, held, director)
-    refused = [answer for answer in walk.trouble if answer.errno != NOT_TRIED]
+    refused = [answer for answer in walk.trouble if answer.errno > 0]
     if walk.silence:
         return _result(
             Outcome.UNKNOWN,
@@ -283,7 +288,7 @@ def _judged(goal: Goal, walk: _Walk, held: Table, rest: Plan, director: str) -> 
 
 
 def _doomed(walk: _Walk, held: Table, director: str) -> Result:
-    refused = [answer for answer in walk.doomed if answer.errno != NOT_TRIED]
+    refused = [answer for answer in walk.doomed if answer.errno > 0]
     explanation = _explain(refused[0])
     more = f" {_steps(len(refused) - 1)} more would be refused." if len(refused) > 1 else ""
     return Result(
@@ -351,7 +356,7 @@ def _result(
 
 def _step_out(answer: Answer, cost: str) -> dict[str, str]:
     step = answer.step
-    status = {0: "done", NOT_TRIED: "skipped"}.get(answer.errno, "failed")
+    status = {0: "done", NOT_TRIED: "skipped", NOT_HEARD: "skipped"}.get(answer.errno, "failed")
     told = {"kind": step.kind, "text": str(step), "command": command(step)}
     # What was not done cost nothing.
     return told | {"impact": "" if answer.errno else cost, "status": status, "error": _said(answer)}
@@ -362,6 +367,8 @@ def _said(answer: Answer) -> str:
         return "Not removed, because an earlier step was refused: its clients may have nowhere else to go."
     if answer.errno == NOT_TRIED:
         return "Not tried, because an earlier step of this service was refused."
+    if answer.errno == NOT_HEARD:
+        return "The kernel gave no answer, and when it was read again this was not done."
     return "" if answer.errno == 0 else _explain(answer).happened
 
 

@@ -343,6 +343,9 @@ def test_silence_after_the_writes_is_unknown_or_applied_as_the_reading_tells(sta
     stage.kernel = Silent()
     said = stage.apply(SHOP)
     assert said["outcome"] == "unknown" and "3 steps were not done" in said["text"]
+    assert [step["status"] for step in said["steps"]] == ["done"] * 2 + ["skipped"] * 3
+    assert said["steps"][0]["text"] == "Add service TCP 192.0.2.1:80, scheduler rr."
+    assert all("gave no answer" in step["error"] for step in said["steps"][2:])
     stage.kernel.does = 9
     assert stage.apply(SHOP)["outcome"] == "applied"
 

@@ -18,6 +18,8 @@ from cluster.ipvs.state import BackendKey, ServiceKey, Table
 from cluster.ipvs.stats import Reading
 
 NOT_TRIED = -1
+# Nothing was heard of the step, and when the kernel was read again it was not done.
+NOT_HEARD = -2
 
 
 class KernelError(Exception):
@@ -63,8 +65,8 @@ class Answer(NamedTuple):
     @property
     def message(self) -> str:
         """The errno in the C library's words."""
-        if self.errno == NOT_TRIED:
-            return "not tried"
+        if self.errno in (NOT_TRIED, NOT_HEARD):
+            return "not tried" if self.errno == NOT_TRIED else "no answer"
         return "done" if self.errno == 0 else os.strerror(self.errno)
 
 
