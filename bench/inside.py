@@ -66,12 +66,13 @@ def growth() -> None:
     """Our full load at sizes that grow tenfold, beside the floor of each. In a process for each: growth is
     not seen where a small table finds memory that a large one has left, and a large one does not."""
     for services in GROWTH:
+        wanted = table(services, 10)
         for number in range(1, ROUNDS + 1):
             say(f"growth: {services}x10, round {number} of {ROUNDS}")
             subprocess.run([sys.executable, "-m", "bench.inside", "load", str(services)], check=True)
             settle()
             fresh_namespace()
-            figure(f"growth floor {services}x10", peers.floor_send(table(services, 10)))
+            figure(f"growth floor {services}x10", peers.floor_send(wanted))
 
 
 def parsers() -> None:

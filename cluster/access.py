@@ -6,6 +6,7 @@ Somebody else's object is not found (404). An object that may be seen but not ch
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -109,14 +110,13 @@ def visible_entries(user: AnyUser) -> tuple[QuerySet[AuditEntry], bool]:
 def acts_by(request: OperatorRequest, needs: Need) -> None:
     """Whatever is written down of this request, which spans clusters, names the roles that hold `needs`
     anywhere."""
-    held = {one.role for one in grants_of(request.user).given if needs in one.permissions}
-    request.acting_role = ", ".join(sorted(held))
+    request.acting_role = _roles_with(grants_of(request.user).given, needs)
 
 
 def require(request: OperatorRequest, needs: Need, cluster: Cluster | None = None, *, what: str) -> None:
     """PermissionDenied with a sentence, and an audit entry, unless the user may."""
     # Whatever is written down of this request says by which role it could.
-    request.acting_role = _role_with(request.user, needs, cluster)
+    request.acting_role = _roles_with(_given(request.user, cluster), needs)
     if may(request.user, needs, cluster):
         return
     where = f"in {cluster}" if cluster else "for all clusters"
@@ -128,9 +128,9 @@ def require(request: OperatorRequest, needs: Need, cluster: Cluster | None = Non
     raise PermissionDenied(f"{reason} {_who_gives(needs)}")
 
 
-def _role_with(user: AnyUser, needs: Need, cluster: Cluster | None) -> str:
-    """The user's roles that hold this permission there; empty for none."""
-    return ", ".join(sorted({one.role for one in _given(user, cluster) if needs in one.permissions}))
+def _roles_with(given: Iterable[Grant], needs: Need) -> str:
+    """The names of those that hold this permission; empty for none."""
+    return ", ".join(sorted({one.role for one in given if needs in one.permissions}))
 
 
 def _given(user: AnyUser, cluster: Cluster | None) -> list[Grant]:

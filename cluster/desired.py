@@ -118,6 +118,11 @@ def profile_value(row: models.WeightProfile) -> Profile:
     )
 
 
+def service_rows(cluster: Cluster) -> dict[state.ServiceKey, VirtualService]:
+    """The draft's services by what makes each the same service."""
+    return {service_value(row, with_backends=False).key: row for row in cluster.services.all()}
+
+
 def service_value(service: VirtualService, *, with_backends: bool = True) -> state.Service:
     """One row as a value; without backends, the header that rules judge alone."""
     key = state.ServiceKey(

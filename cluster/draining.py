@@ -41,7 +41,7 @@ class PartOfDrain:
     @property
     def left(self) -> int:
         """Connections that a client may still use."""
-        return self.counted.active + (self.counted.inactive if counts_inactive(self.service) else 0)
+        return self.counted.active + (self.counted.inactive if counts_inactive(self.service.key) else 0)
 
     @property
     def latest_at(self) -> datetime | None:

@@ -90,7 +90,7 @@ def _write(cluster: Cluster, said: Said, by: Actor) -> None:
 
 def _row(cluster: Cluster, one: Difference) -> Model | None:
     """The record whose history it belongs to; None where that is gone, and for what is all directors'."""
-    services = {desired.service_value(row, with_backends=False).key: row for row in cluster.services.all()}
+    services = desired.service_rows(cluster)
     service = services.get(one.service) if one.service else None
     if service is None or one.backend is None:
         return service

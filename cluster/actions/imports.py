@@ -58,7 +58,7 @@ def import_table(
     after = merged(before.table, found, replace=replace)
     if problems := table_problems(found):
         raise Rejected(*(Problem("", f"{key}: {problem.text}") for key, problem in problems))
-    rows = {desired.service_value(row, with_backends=False).key: row for row in cluster.services.all()}
+    rows = desired.service_rows(cluster)
     try:
         for service in found:
             row = write_service(cluster, rows.get(service.key), service, by)

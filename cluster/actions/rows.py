@@ -18,7 +18,7 @@ def write_draft(cluster: Cluster, said: Said, *, names: Mapping[str, str], by: A
     """Make the draft say just this; what says it already stays as it is. `names` are for services and
     backends that come, by what the audit log calls them. ValueError, with a sentence, where no row can."""
     table, policies, switches = said
-    rows = {desired.service_value(row, with_backends=False).key: row for row in cluster.services.all()}
+    rows = desired.service_rows(cluster)
     for key, row in rows.items():
         if key not in table.by_key:
             row.delete()

@@ -42,8 +42,9 @@ from cluster.ipvs.formats.ipvsadm_settings import setting_lines
 from cluster.ipvs.lint import table_warnings
 from cluster.ipvs.plan import plan as planned
 from cluster.ipvs.plan import quiesced
-from cluster.ipvs.state import Protocol, ServiceKey, Table
+from cluster.ipvs.state import ServiceKey, Table
 from cluster.ipvs.stats import BackendCounters
+from cluster.ipvs.traffic.progress import counts_inactive
 from cluster.wire.envelope import fingerprint as fingerprint_of
 from cluster.wire.messages import Outcome
 
@@ -261,9 +262,7 @@ def _wait_for_connections(kernel: Kernel, first: Table, wanted: Table, longest_s
 def _is_busy(key: ServiceKey, counted: BackendCounters | None) -> bool:
     if counted is None:
         return False
-    # The kernel counts UDP as inactive, whatever flows, and a firewall mark may be on UDP too.
-    may_be_udp = key.protocol in (Protocol.UDP, Protocol.FIREWALL_MARK)
-    return bool(counted.active or (may_be_udp and counted.inactive))
+    return bool(counted.active or (counts_inactive(key) and counted.inactive))
 
 
 @contextmanager

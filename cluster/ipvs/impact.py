@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from cluster.ipvs.plan import Operation, Step
 from cluster.ipvs.state import Backend, BackendKey, Protocol, Service, ServiceKey
 from cluster.ipvs.stats import BackendCounters, Reading
+from cluster.ipvs.traffic.progress import counts_inactive
 
 EXPIRE_NODEST = "expire_nodest_conn"
 EXPIRE_QUIESCENT = "expire_quiescent_template"
@@ -57,8 +58,7 @@ def impact(step: Step, counted: Open | None, sysctls: Sysctls) -> str:
 
 def _of_removal(counted: BackendCounters, service: Service, sysctls: Sysctls) -> str:
     count, what = counted.active, "established connection"
-    # The kernel counts UDP as inactive, whatever flows; and a mark may stand for UDP, or for both.
-    if service.key.protocol in (Protocol.UDP, Protocol.FIREWALL_MARK):
+    if counts_inactive(service.key):
         count += counted.inactive
         what = "flow" if service.key.protocol is Protocol.UDP else "connection"
     if not count:

@@ -11,6 +11,7 @@ import struct
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, repeat, starmap
 from operator import attrgetter
 from socket import AF_INET, inet_ntoa
@@ -178,7 +179,7 @@ class BackendReader:
         """Whether a backend can have been left out. The kernel goes on by position with the next datagram:
         where one that was listed is removed meanwhile, another one is never told. What says the same as a
         list that was whole lacks none."""
-        return self._datagrams > 1 and self._known() is None
+        return self._datagrams > 1 and self._known is None
 
     def lists_the_same(self, other: BackendReader) -> bool:
         """Whether two lists of one service have the same backends; their weights may have changed."""
@@ -192,7 +193,9 @@ class BackendReader:
         if self._as_read:
             self._remembered.services[self._header.key] = self._as_read
 
+    @cached_property
     def _known(self) -> _AsRead | None:
+        """What is remembered and just the same, once the dump has ended."""
         known = self._remembered.services.get(self._header.key)
         if known and not self._single and known[:2] == (self._header, self._said()):
             return known
@@ -203,7 +206,7 @@ class BackendReader:
 
     def service(self) -> tuple[Service, list[Block]]:
         """The service with its backends, once the dump has ended."""
-        if known := self._known():
+        if known := self._known:
             service, lists = known.service, known.backends
         else:
             lists = [self._built(shape, data, said) for shape, data, said, _ in self._whole]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cluster.ipvs.settings import Timeouts
-from cluster.ipvs.state import Protocol, Service
+from cluster.ipvs.state import Protocol, Service, ServiceKey
 from cluster.ipvs.stats import BackendCounters
 from cluster.ipvs.traffic.policy import Drain
 
@@ -32,12 +32,12 @@ def is_drained(service: Service, counted: BackendCounters, *, templates_hold: bo
     director obeys persistence even where the weight is 0."""
     if counted.active or (service.persistence and templates_hold and counted.persistent):
         return False
-    return not (counts_inactive(service) and counted.inactive)
+    return not (counts_inactive(service.key) and counted.inactive)
 
 
-def counts_inactive(service: Service) -> bool:
+def counts_inactive(key: ServiceKey) -> bool:
     """Whether inactive connections of this service may be clients that still talk."""
-    return service.key.protocol in (Protocol.UDP, Protocol.FIREWALL_MARK)
+    return key.protocol in (Protocol.UDP, Protocol.FIREWALL_MARK)
 
 
 def latest_end(
@@ -76,7 +76,7 @@ def _latest_silent_end(
     if counted.active:
         left_s = timeouts.tcp_s
         cause = f"An established connection is forgotten after {timeouts.tcp_s} silent seconds."
-    if counts_inactive(service) and counted.inactive and timeouts.udp_s > left_s:
+    if counts_inactive(service.key) and counted.inactive and timeouts.udp_s > left_s:
         left_s = timeouts.udp_s
         cause = f"A UDP client is forgotten after {timeouts.udp_s} silent seconds."
     held = service.persistence
