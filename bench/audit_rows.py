@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -138,11 +137,11 @@ def _sign(sequence: int, hashed: str) -> None:
     """The page looks at a checkpoint; the sweep would take hours to have signed all of this."""
     from django.utils import timezone
 
-    from cluster.audit.checkpoints import KIND, Checkpoint, signing_key
+    from cluster.audit import signed
     from cluster.models import AuditCheckpoint
 
     now = timezone.now()
-    envelope = signing_key().sign(KIND, asdict(Checkpoint(sequence, hashed, now.isoformat())))
+    envelope = signed.sign(sequence, hashed, now)
     AuditCheckpoint.objects.create(sequence=sequence, key=envelope["key"], at=now, envelope=envelope)
 
 

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from cluster import audit, drifts, jobs, went_back
+from cluster import audit, drifts, jobs, refusals, went_back
 from cluster.ipvs.formats.document import key_to_document, to_document
 from cluster.ipvs.state import canonical_address
 from cluster.models import Backend, Director, Run, VirtualService
@@ -45,6 +45,7 @@ def take(message: object) -> None:
         report = Report.from_body(envelope.verify(message, "report", public=director.public_key))
     except envelope.Refused as refusal:
         logger.warning("report refused: %s", refusal)
+        _note_refusal(message, str(refusal))
         return
     with transaction.atomic():
         if not _is_news(director, report):
@@ -61,6 +62,24 @@ def take(message: object) -> None:
             _take_went_back(director, report)
         else:
             _take_finished(director, report)
+
+
+def _note_refusal(message: object, why: str) -> None:
+    """A name that no director has is not repeated: whoever reaches Redis can make up as many as they like."""
+    try:
+        name = Report.from_body(envelope.unverified_body(message)).director
+    except envelope.Refused:
+        name = ""
+    known = Director.objects.filter(name=name).select_related("cluster")
+    director = known.first() if NAME.fullmatch(name) else None
+    refusals.note(
+        "report.refused",
+        director or "a report",
+        by=audit.PANEL,
+        reason=why if director else "It came of no director that is known, or could not be read.",
+        about=director,
+        cluster=director.cluster if director else None,
+    )
 
 
 def _is_news(director: Director, report: Report) -> bool:
@@ -85,7 +104,8 @@ def _take_hello(message: object, claimed: Report) -> None:
             jobs.send_all(Run.objects.filter(director=known).exclude(status__in=Run.TERMINAL))
     elif known is not None and known.cluster_id:
         # Reinstalled, or somebody with its name: an administrator has to look.
-        Director.objects.filter(pk=known.pk).update(rival_key=public)
+        if Director.objects.filter(pk=known.pk).exclude(rival_key=public).update(rival_key=public):
+            _note_rival(known, public)
     elif known is not None:
         # Still waiting, or somebody has enrolled it since it was read here.
         Director.objects.filter(pk=known.pk, cluster=None).update(
@@ -100,6 +120,19 @@ def _take_hello(message: object, claimed: Report) -> None:
         Director.objects.create(
             name=report.director, public_key=public, facts=facts, announced_at=now, sequence=report.sequence
         )
+
+
+def _note_rival(director: Director, public: str) -> None:
+    """Once for each key, and not for a hello that is told again."""
+    why = f"Somebody says hello as {director} with another key, {envelope.fingerprint(public)}."
+    refusals.note(
+        "director.rival-key",
+        director,
+        by=audit.PANEL,
+        reason=f"{why} If it was set up anew, remove it from its cluster and add it again.",
+        about=director,
+        cluster=director.cluster,
+    )
 
 
 def _take_finished(director: Director, report: Report) -> None:

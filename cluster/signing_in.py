@@ -24,9 +24,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from cluster import audit, gates
+from cluster import audit, gates, refusals
 from cluster.http import actor
-from cluster.single_sign_on import note_refusal, shown_at
+from cluster.single_sign_on import shown_at
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # django-all
         audit.record("sign-in", user, by=actor(request), after={"with": used})
 
     def respond_user_inactive(self, request: HttpRequest, user: User) -> HttpResponse:
-        note_refusal(request, user, "closed account")
+        refusals.note("sign-in.refused", user, by=actor(request), reason="closed account")
         messages.error(request, "This account is closed.")
         return redirect("login")
 

@@ -7,7 +7,6 @@ import time
 from typing import Any, NoReturn
 
 from allauth.core.exceptions import ImmediateHttpResponse
-from allauth.core.internal.ratelimit import consume, get_ip
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialLogin
 from django.conf import settings
@@ -19,7 +18,7 @@ from django.http import HttpRequest
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from cluster import audit
+from cluster import audit, refusals
 from cluster.actions.groups import mapped, put_into, set_groups, shut_out
 from cluster.http import actor
 
@@ -113,13 +112,6 @@ def claims(sociallogin: SocialLogin) -> dict[str, Any]:
     return {**said.get("id_token", {}), **said.get("userinfo", {})}
 
 
-def note_refusal(request: HttpRequest, name: object, reason: str) -> None:
-    """Write it down, as often in a while as wrong passwords are: a log must not be anybody's to fill."""
-    rates, key = {"refusal": settings.REFUSAL_RATE}, f"{name} {get_ip(request)}"
-    if consume(request, app="cluster", action="refusal", config=rates, key=key, limit_get=True):
-        audit.record("sign-in.refused", name, by=actor(request), result="refused", reason=reason)
-
-
 def _is_of_two(sociallogin: SocialLogin) -> bool:
     """Whether token and userinfo address name different people, which the library leaves to us to look at
     (OpenID Connect Core 1.0, 5.3.2)."""
@@ -151,7 +143,7 @@ def _shut_out(request: HttpRequest, user: User) -> None:
 
 
 def _refuse(request: HttpRequest, name: str, reason: str) -> NoReturn:
-    note_refusal(request, name, reason)
+    refusals.note("sign-in.refused", name, by=actor(request), reason=reason)
     _turn_away(request, reason)
 
 

@@ -1,7 +1,5 @@
 """The panel's Celery tasks: shells over jobs.py, due.py and trails.py."""
 
-from functools import partial
-
 from celery import shared_task
 from django.core.management import call_command
 
@@ -19,7 +17,7 @@ def report(envelope: object) -> None:
 def sweep() -> None:
     trails.keep_trails(jobs.sweep())
     due.sweep()
-    if made := checkpoints.sweep(ask_witnesses=partial(witnesses.disagreement, by_enrolled=True)):
+    if made := checkpoints.sweep(ask_witnesses=witnesses.judge):
         witnesses.send(made)
 
 

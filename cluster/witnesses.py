@@ -7,8 +7,9 @@ import time
 
 from kombu.exceptions import OperationalError
 
+from cluster.audit import checkpoints
 from cluster.audit.chain import Broken
-from cluster.audit.checkpoints import Envelope
+from cluster.audit.signed import Envelope
 from cluster.jobs import signing_key
 from cluster.models import AuditEntry, AuditHead, Director
 from cluster.wire.messages import ORDER_LIFETIME_S, ORDER_TASK, Operation, Order, order_queue
@@ -73,3 +74,11 @@ def disagreement(*, by_enrolled: bool = False) -> Broken | None:
         if (stored or head.sealed_hash) != hashed:
             return Broken(sequence, f"It, or one before it, is not what {director} holds of it.")
     return None
+
+
+def judge() -> Broken | None:
+    """Why a log without a checkpoint must not be signed as a new one: a director of a cluster knows better,
+    or nothing and nobody vouches for it."""
+    if held(by_enrolled=True):
+        return disagreement(by_enrolled=True)
+    return checkpoints.unvouched()

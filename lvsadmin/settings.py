@@ -157,8 +157,6 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_FAILURE_LIMIT = 10
 ADDRESS_FAILURE_LIMIT = 100
 AXES_COOLOFF_TIME = 0.25
-# What is written down of sign-ins by a provider that were refused, by the same measure: a pair, an address.
-REFUSAL_RATE = f"{AXES_FAILURE_LIMIT}/15m/key,{ADDRESS_FAILURE_LIMIT}/15m/ip"
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
 AXES_LOCKOUT_TEMPLATE = "registration/locked.html"
@@ -255,6 +253,7 @@ if not PLAIN_HTTP:
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     if BEHIND_PROXY:
         SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+CSRF_FAILURE_VIEW = "cluster.views.account.form_refused"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {

@@ -97,6 +97,18 @@ def find_token(text: str) -> ApiToken | None:
     return good.select_related("user", "cluster").first()
 
 
+def why_refused(text: str) -> tuple[str, ApiToken | None]:
+    """In a sentence, why `find_token` has none for this text, and the token where it is a known one."""
+    if not text:
+        return "no token was sent.", None
+    token = ApiToken.objects.filter(digest=token_digest(text)).select_related("user", "cluster").first()
+    if token is None:
+        return "a token was sent that is not known here, or that was revoked.", None
+    if not token.user.is_active:
+        return f"the account {token.user} is closed.", token
+    return f"the token ended at {token.expires_at:%F %T} UTC.", token
+
+
 def grants_by(token: ApiToken) -> Grants:
     """What its user has now, as far as the token reaches."""
     return fresh_grants(token.user_id).limited(token.permissions, token.cluster_id)

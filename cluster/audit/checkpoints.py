@@ -9,9 +9,8 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,44 +18,21 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from cluster.audit import mark, signed
 from cluster.audit.chain import BATCH, Broken, Walked, lines, walk
-from cluster.audit.entries import PANEL, record
+from cluster.audit.entries import PANEL, Actor, record
+from cluster.audit.signed import Checkpoint, Envelope
 from cluster.models import AuditCheckpoint, AuditEntry, AuditHead
-from cluster.wire.envelope import Refused, SigningKey, fingerprint, unverified_body, verify
+from cluster.wire.envelope import Refused, fingerprint, unverified_body
 
 logger = logging.getLogger(__name__)
 
-KIND = "audit-checkpoint"
 EVERY = timedelta(minutes=5)
 EVERY_ENTRIES = 1000
 # What one round of the sweep reads: a third of a second.
 MOST_AT_ONCE = 20_000
 # A checkpoint has some 350 characters.
 LONGEST_LINE = 4096
-Envelope = dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """The entry `sequence` had this hash; `at` is when it was signed, in ISO 8601."""
-
-    sequence: int
-    hash: str
-    at: str
-
-    @classmethod
-    def of(cls, envelope: object, *, public: str) -> Checkpoint:
-        """Refused unless the key signed it."""
-        return _genuine(json.dumps(envelope, sort_keys=True), public)
-
-
-@lru_cache(maxsize=64)  # each page of the log looks at the newest
-def _genuine(envelope: str, public: str) -> Checkpoint:
-    body = verify(json.loads(envelope), KIND, public=public)
-    sequence, text, at = body.get("sequence"), body.get("hash"), body.get("at")
-    if type(sequence) is not int or not isinstance(text, str) or not isinstance(at, str):
-        raise Refused("The checkpoint does not say entry, hash and time.")
-    return Checkpoint(sequence, text, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +46,9 @@ class Standing:
     sealed: int
 
 
-@cache
-def signing_key() -> SigningKey:
-    """The log's own key, outside of the database and other than the one that signs orders."""
-    return SigningKey.load_or_create(settings.AUDIT_KEY_FILE)
-
-
 def newest() -> AuditCheckpoint | None:
     """The newest that this panel's key has signed."""
-    return AuditCheckpoint.objects.filter(key=fingerprint(signing_key().public)).first()
+    return AuditCheckpoint.objects.filter(key=fingerprint(signed.signing_key().public)).first()
 
 
 def sweep(
@@ -88,9 +58,13 @@ def sweep(
     written down once, in the log and in its head, and no checkpoint is made until somebody has looked.
 
     The witnesses are asked where the database has no checkpoint: whoever removed them must not get the log
-    that they wrote signed as a new one."""
+    that they wrote signed as a new one. What came since the last checkpoint is compared with the mark in each
+    round."""
     now = now or timezone.now()
     head, last = AuditHead.objects.get(pk=1), newest()
+    if not head.broken and (cut := _said_by_mark()):
+        _say_broken(cut)
+        return None
     since = last.sequence if last else head.sealed_sequence
     is_due = last is None or head.sequence - since >= EVERY_ENTRIES or now - last.at >= EVERY
     if head.broken or head.sequence == since or not is_due:
@@ -110,7 +84,7 @@ def _walked_on(head: AuditHead, last: AuditCheckpoint | None) -> Walked:
     after, before = head.sealed_sequence, head.sealed_hash
     if last is not None:
         try:
-            known = Checkpoint.of(last.envelope, public=signing_key().public)
+            known = Checkpoint.of(last.envelope, public=signed.signing_key().public)
         except Refused as refusal:
             return Walked(after, before, Broken(last.sequence, f"Its checkpoint was forged. {refusal}"))
         after, before = known.sequence, known.hash
@@ -141,8 +115,16 @@ def _recheck(head: AuditHead, *, through: int) -> Broken | None:
     # Back to the begin as soon as the end is reached, or the newest entries would hold it up for ever.
     AuditHead.objects.filter(pk=1).update(rechecked_sequence=end if end < through else 0)
     stored = AuditCheckpoint.objects.filter(sequence__gt=after, sequence__lte=end).order_by("sequence")
-    ours = stored.filter(key=fingerprint(signing_key().public)).values_list("envelope", flat=True)
+    ours = stored.filter(key=fingerprint(signed.signing_key().public)).values_list("envelope", flat=True)
     return walked.broken or disagreement(ours)
+
+
+def _said_by_mark() -> Broken | None:
+    """Whether the log is still the one that came as far as the mark."""
+    said = mark.read()
+    if said is None or _key_of(said) != fingerprint(signed.signing_key().public):
+        return None
+    return disagreement([said])
 
 
 def _said_elsewhere(last: AuditCheckpoint | None) -> Broken | None:
@@ -151,8 +133,26 @@ def _said_elsewhere(last: AuditCheckpoint | None) -> Broken | None:
     path = settings.AUDIT_CHECKPOINT_FILE
     if not path.exists() or (last is not None and _is_last_line(path, last.envelope)):
         return None
-    ours = fingerprint(signing_key().public)
+    ours = fingerprint(signed.signing_key().public)
     return disagreement(envelope for envelope in in_file(path) if _key_of(envelope) == ours)
+
+
+def unvouched() -> Broken | None:
+    """Whether a log that is older than a first checkpoint can take has nothing here that was signed about it:
+    no checkpoint, no file of them, no mark. Somebody removed them, or moved them away."""
+    first = AuditEntry.objects.order_by("sequence").first()
+    if first is None or timezone.now() - first.at < 2 * EVERY:
+        return None
+    if AuditCheckpoint.objects.exists() or settings.AUDIT_CHECKPOINT_FILE.exists() or mark.read():
+        return None
+    return Broken(first.sequence, "nothing that was signed about the log is left to compare it with.")
+
+
+def begin_anew(*, reason: str, by: Actor) -> Envelope:
+    """Sign a log that nothing vouches for, because somebody has looked and says why. Its chain is good."""
+    entry = record("audit.begin-anew", "the audit log", by=by, reason=reason)
+    AuditHead.objects.filter(pk=1).update(broken="")
+    return _sign(entry.sequence, entry.hash, timezone.now())
 
 
 def _is_last_line(path: Path, envelope: Envelope) -> bool:
@@ -166,7 +166,7 @@ def _is_last_line(path: Path, envelope: Envelope) -> bool:
 
 
 def _sign(sequence: int, hashed: str, now: datetime) -> Envelope:
-    envelope = signing_key().sign(KIND, asdict(Checkpoint(sequence, hashed, now.isoformat())))
+    envelope = signed.sign(sequence, hashed, now)
     text = json.dumps(envelope)
     _append(settings.AUDIT_CHECKPOINT_FILE, text)
     logger.info("audit checkpoint %s", text)
@@ -201,13 +201,14 @@ def in_file(path: Path) -> Iterator[Any]:
 
 
 def standing(head: AuditHead) -> Standing:
-    """What the audit page says of the chain: two looks into the database and one signature."""
+    """What the audit page says of the chain: a few looks into the database, and at most two signatures."""
     last = newest()
     if head.broken or last is None:
         return Standing(
             last.sequence if last else 0, last.at if last else None, head.broken, head.sealed_sequence
         )
-    broken = disagreement([last.envelope], head=head)
+    # The mark may have gone on since the head was read.
+    broken = disagreement([last.envelope], head=head) or _said_by_mark()
     return Standing(last.sequence, last.at, str(broken) if broken else "", head.sealed_sequence)
 
 
@@ -217,7 +218,8 @@ def disagreement(
     """The first entry that may be another one than was signed, by checkpoints of the panel's own key or of
     other ones; None where all agree. What a checkpoint finds lies between the last one that agrees and it."""
     head = head or AuditHead.objects.get(pk=1)
-    known = {fingerprint(public): public for public in [signing_key().public, *keys]}
+    ours = signed.signing_key().public
+    known = {fingerprint(public): public for public in [ours, *keys]}
     good, rest = head.sealed_sequence, iter(_in_order(envelopes))
     while batch := list(islice(rest, BATCH)):
         numbers = [number for number, _ in batch]
@@ -225,7 +227,9 @@ def disagreement(
         stored[head.sealed_sequence] = head.sealed_hash
         for number, envelope in batch:
             try:
-                said = Checkpoint.of(envelope, public=known.get(_key_of(envelope), signing_key().public))
+                said = Checkpoint.of(
+                    envelope, public=known.get(_key_of(envelope), signed.signing_key().public)
+                )
             except Refused as refusal:
                 return Broken(max(number, 1), f"A checkpoint of it is not genuine: {refusal}")
             if said.sequence < head.sealed_sequence:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Model
 from django.utils import timezone
 
+from cluster.audit import mark
 from cluster.audit.chain import FORMAT, as_line, chained_hash
 from cluster.ipvs.formats.document import canonical_json
 from cluster.models import AuditEntry, AuditHead, Cluster
 
 # Who acts without being a person; nobody may have such a name.
-RESERVED_NAMES = frozenset({"anonymous", "panel", "first_admin", "raise_epoch", "audit_seal", "audit_drop"})
+RESERVED_NAMES = frozenset(
+    {"anonymous", "panel", "first_admin", "raise_epoch", "audit_seal", "audit_drop", "audit_verify"}
+)
 DIRECTOR_PREFIX = "director "
 # What operators call a record, where that is not the name of its model.
 _KINDS = {"virtualservice": "service", "user": "person", "weightprofile": "profile", "apitoken": "token"}
@@ -108,6 +112,9 @@ def record(
         entry.hash = chained_hash(as_line(entry))
         entry.save(force_insert=True)
         AuditHead.objects.filter(pk=1).update(sequence=entry.sequence, hash=entry.hash)
+        transaction.on_commit(
+            partial(mark.move, entry.sequence, entry.hash, previous_hash=entry.previous_hash)
+        )
     return entry
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from cluster.audit.chain import BATCH, Line, Walked, encode
-from cluster.audit.checkpoints import Envelope, signing_key
+from cluster.audit.signed import Envelope, signing_key
 
 CSV_COLUMNS = (
     *("sequence", "at", "actor", "role", "session", "address", "request_id", "action", "target"),

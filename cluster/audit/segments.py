@@ -19,8 +19,9 @@ from django.utils import timezone
 
 from cluster.audit import export
 from cluster.audit.chain import Line, Walked, lines, walk
-from cluster.audit.checkpoints import newest, signing_key
+from cluster.audit.checkpoints import newest
 from cluster.audit.entries import Actor, record
+from cluster.audit.signed import signing_key
 from cluster.models import AuditCheckpoint, AuditEntry, AuditHead
 from cluster.wire.envelope import Refused, verify
 

@@ -16,14 +16,13 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from requests import RequestException
 
-from cluster import audit
+from cluster import audit, refusals
 from cluster.actions import one_time_links, people, tokens
 from cluster.actions import sessions as session_actions
 from cluster.actions.problems import Rejected
 from cluster.forms import FirstPasswordForm, OwnPasswordForm, SignInForm
 from cluster.http import OperatorRequest, actor, search_text
 from cluster.passwords import strength
-from cluster.single_sign_on import note_refusal
 from cluster.views.people import token_form
 
 
@@ -64,9 +63,20 @@ def provider_begin(request: HttpRequest, provider_id: str) -> HttpResponse:
         return away
     except RequestException as problem:
         reason = f"{settings.OIDC_NAME} does not answer. Try again, or use a password."
-        note_refusal(request, "", f"{reason} {problem}")
+        refusals.note("sign-in.refused", "", by=actor(request), reason=f"{reason} {problem}")
         messages.error(request, reason)
         return redirect("account" if request.user.is_authenticated else "login")
+
+
+def form_refused(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """A form that did not come from a page of ours, or from one of a session that is over."""
+    refusals.note(
+        "form.refused",
+        request.path,
+        by=actor(request),
+        reason=f"{request.method} {request.path}: {reason}",
+    )
+    return render(request, "403_csrf.html", status=403)
 
 
 @require_POST

@@ -9,15 +9,16 @@ from functools import wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 
-from cluster import access, live
-from cluster.actions.tokens import find_token, grants_by
-from cluster.http import OperatorRequest
+from cluster import access, live, refusals
+from cluster.actions.tokens import find_token, grants_by, why_refused
+from cluster.http import OperatorRequest, actor
 from cluster.models import ApiToken
 from cluster.overview import ClusterState, cluster_states
 from cluster.permissions import limit
@@ -37,8 +38,10 @@ def with_token(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]
             said["Allow"] = "GET, HEAD"
             return said
         scheme, _, text = request.headers.get("Authorization", "").partition(" ")
-        token = find_token(text.strip()) if scheme.lower() == "bearer" else None
+        text = text.strip() if scheme.lower() == "bearer" else ""
+        token = find_token(text)
         if token is None:
+            _note_refusal(request, text)
             said = problem(
                 401,
                 "no-valid-token",
@@ -59,6 +62,19 @@ def with_token(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]
             return problem(403, "refused", str(refusal))
 
     return checked
+
+
+def _note_refusal(request: HttpRequest, text: str) -> None:
+    """Whose token it was is in the log, where that is known; never the text."""
+    why, token = why_refused(text)
+    request.user = AnonymousUser()  # a cookie that came along has nothing to do with it
+    refusals.note(
+        "token.refused",
+        token or request.path,
+        by=actor(request),
+        reason=f"{request.method} {request.path}: {why}",
+        cluster=token.cluster if token else None,
+    )
 
 
 @with_token

@@ -147,7 +147,12 @@ def test_an_upgraded_log_goes_on_and_is_still_append_only(tmp_path: Path) -> Non
     run([sys.executable, "manage.py", "migrate", "cluster", "0004"])
     run([sys.executable, "-c", UPGRADE, str(database)])
     run([sys.executable, "manage.py", "migrate"])
-    assert b"intact up to entry #3" in run([sys.executable, "manage.py", "audit_verify"]).stdout
+    verify = [sys.executable, "manage.py", "audit_verify"]
+    with pytest.raises(subprocess.CalledProcessError):
+        run(verify)
+    anew = run([*verify, "--begin-anew", "it is older than checkpoints are"]).stdout
+    assert b"intact up to entry #4" in anew and b"1 of the database" in anew
+    assert b"intact up to entry #4" in run(verify).stdout
     with closing(sqlite3.connect(database)) as opened:
         for statement in (
             "UPDATE cluster_auditentry SET role = 'x'",

@@ -21,7 +21,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cluster import audit, tasks, witnesses
-from cluster.audit import chain, checkpoints
+from cluster.audit import chain, checkpoints, signed
 from cluster.models import AuditCheckpoint, AuditEntry, AuditHead, Director
 from cluster.wire.envelope import SigningKey
 from tests.panel.conftest import ANN, TalkingDirector
@@ -36,7 +36,7 @@ def _write(count: int) -> None:
         audit.record("test", f"object {number}", by=ANN, after={"weight": number})
 
 
-def _checkpoint() -> checkpoints.Envelope | None:
+def _checkpoint() -> signed.Envelope | None:
     """Five minutes after the last one."""
     last = checkpoints.newest()
     return checkpoints.sweep(now=(last.at if last else timezone.now()) + timedelta(minutes=5))
@@ -133,7 +133,7 @@ def test_a_cut_off_tail_is_named_by_what_was_signed(
 def _rechain(begin: int, power: Callable[..., None]) -> None:
     """Write another history from an entry on, as whoever owns the database and knows the chain could."""
     power("UPDATE LOG SET actor = 'somebody else' WHERE sequence = %s", begin)
-    before = AuditEntry.objects.get(sequence=begin - 1).hash
+    before = AuditEntry.objects.get(sequence=begin - 1).hash if begin > 1 else chain.FIRST_HASH
     for entry in list(AuditEntry.objects.filter(sequence__gte=begin).order_by("sequence")):
         entry.previous_hash = before
         before = chain.chained_hash(chain.as_line(entry))
@@ -155,8 +155,39 @@ def test_a_chain_made_anew_from_its_middle_is_named_by_what_was_signed(
     AuditCheckpoint.objects.all().delete()
     assert _named().startswith("#11: "), "the file knows without the database"
     kept = checkpoint_file.rename(checkpoint_file.with_name("elsewhere.jsonl"))
-    assert "intact" in _verified(), "whoever removes every trace is not found by what is left"
     assert _named(kept).startswith("#11: ")
+
+
+def test_a_log_without_anything_that_was_signed_is_not_called_intact(
+    power: Callable[..., None], checkpoint_file: Path, ann: Client
+) -> None:
+    """Whoever removes every trace has a chain that is good in itself, and no more than that."""
+    _age(power)
+    AuditCheckpoint.objects.all().delete()
+    kept = checkpoint_file.rename(checkpoint_file.with_name("elsewhere.jsonl"))
+    with pytest.raises(CommandError, match="nothing that was signed about the log is left") as caught:
+        _verified()
+    assert "--begin-anew" in str(caught.value)
+    tasks.sweep()
+    assert checkpoints.newest() is None, "nor is it signed by itself"
+    assert "nothing that was signed about the log is left" in ann.get(reverse("audit-list")).content.decode()
+    assert _named(kept).startswith("#1: "), "a copy of the file speaks against it"
+    out = io.StringIO()
+    call_command("audit_verify", begin_anew="restored without its files", stdout=out)
+    assert "It agrees with 1 of the database" in out.getvalue()
+    entry = AuditEntry.objects.get(action="audit.begin-anew")
+    assert (entry.actor, entry.reason) == ("audit_verify", "restored without its files")
+    assert AuditHead.objects.get().broken == "" and "intact" in _verified()
+    with pytest.raises(CommandError, match="Leave --begin-anew out"):
+        call_command("audit_verify", begin_anew="once more", stdout=out)
+    _write(1)
+    assert _checkpoint() is not None
+
+
+def _age(power: Callable[..., None]) -> None:
+    """As if the log had been begun an hour ago, with hashes that fit."""
+    power("UPDATE LOG SET at = %s WHERE sequence = 1", timezone.now() - timedelta(hours=1))
+    _rechain(1, power)
 
 
 def test_of_two_attacks_the_first_is_named(power: Callable[..., None]) -> None:
@@ -168,7 +199,7 @@ def test_of_two_attacks_the_first_is_named(power: Callable[..., None]) -> None:
 
 
 def test_a_forged_checkpoint_is_refused(log: None, checkpoint_file: Path) -> None:
-    forged = SigningKey(bytes(32)).sign(checkpoints.KIND, {"sequence": 20, "hash": "0" * 64, "at": "now"})
+    forged = SigningKey(bytes(32)).sign(signed.KIND, {"sequence": 20, "hash": "0" * 64, "at": "now"})
     with checkpoint_file.open("a") as file:
         file.write(json.dumps(forged) + "\n")
     assert _named().startswith("#20: A checkpoint of it is not genuine")
@@ -177,9 +208,9 @@ def test_a_forged_checkpoint_is_refused(log: None, checkpoint_file: Path) -> Non
 def test_after_a_change_of_keys_the_old_one_is_named(
     log: None, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = checkpoints.signing_key().public
+    old = signed.signing_key().public
     fresh = SigningKey(b"another key, of thirty-two bytes")
-    monkeypatch.setattr(checkpoints, "signing_key", lambda: fresh)
+    monkeypatch.setattr(signed, "signing_key", lambda: fresh)
     assert "not genuine" in _named()
     made = _checkpoint()
     assert made is not None and json.loads(made["body"])["sequence"] == 30
@@ -387,7 +418,7 @@ def _parts(path: Path) -> tuple[list[str], Lines, str]:
 
 @pytest.mark.parametrize("alone", [False, True])
 def test_an_honest_file_is_good(exported: Path, alone: bool) -> None:
-    done = _checked(exported, "--key", checkpoints.signing_key().public, alone=alone)
+    done = _checked(exported, "--key", signed.signing_key().public, alone=alone)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "good: 30 entries, the last checkpoint agrees at #30" in done.stdout
     assert ("NOT checked" in done.stdout) is alone
@@ -413,12 +444,12 @@ def test_a_file_signed_by_somebody_else_is_bad(exported: Path) -> None:
     stranger = SigningKey(bytes(32))
     begin, lines, _ = _parts(exported)
     text = "".join([begin[0], *(chain.encode(line) + "\n" for line in lines)])
-    text = text.replace(checkpoints.signing_key().public, stranger.public)
+    text = text.replace(signed.signing_key().public, stranger.public)
     said = {"entries": len(lines), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     end = {"kind": "end", "envelope": stranger.sign("audit-export", said)}
     exported.write_text(text + json.dumps(end) + "\n")
     assert "give --key to be sure" in _checked(exported).stdout
-    done = _checked(exported, "--key", checkpoints.signing_key().public)
+    done = _checked(exported, "--key", signed.signing_key().public)
     assert done.returncode == 1 and "not signed with the key" in done.stdout
 
 

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cluster import audit
-from cluster.audit import chain, checkpoints, export
+from cluster.audit import chain, export, signed
 from cluster.models import AuditEntry, Backend, Cluster
 from cluster.wire.envelope import verify
 from tests.panel.conftest import ANN, person
@@ -81,9 +81,9 @@ def test_json_lines_end_with_a_count_and_a_sum(ann: Client, backend: Backend) ->
     text = _exported(ann, "jsonl", "actor:ann")
     *said, last = text.splitlines(keepends=True)
     end = json.loads(last)
-    signed = verify(end["envelope"], "audit-export", public=checkpoints.signing_key().public)
-    assert end["kind"] == "end" and signed["entries"] == 3
-    assert signed["sha256"] == hashlib.sha256("".join(said).encode()).hexdigest()
+    sealed = verify(end["envelope"], "audit-export", public=signed.signing_key().public)
+    assert end["kind"] == "end" and sealed["entries"] == 3
+    assert sealed["sha256"] == hashlib.sha256("".join(said).encode()).hexdigest()
     head = json.loads(said[0])
     assert (head["kind"], head["query"], head["by"]) == ("audit-export", "actor:ann", "ann")
 

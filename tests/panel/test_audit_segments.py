@@ -14,7 +14,7 @@ from django.db import DatabaseError, connection, transaction
 from django.test import Client
 from django.urls import reverse
 
-from cluster.audit import chain, checkpoints
+from cluster.audit import chain, signed
 from cluster.models import AuditEntry, AuditHead
 from tests.panel.test_audit_checkpoints import VERIFIER, _checkpoint, _verified, _write
 from tests.panel.test_audit_checkpoints import log as log
@@ -60,7 +60,7 @@ def test_one_part_after_the_other(segment: Path, tmp_path: Path) -> None:
 
 
 def test_a_sealed_file_is_checked_without_the_panel(segment: Path) -> None:
-    command = [sys.executable, str(VERIFIER), str(segment), "--key", checkpoints.signing_key().public]
+    command = [sys.executable, str(VERIFIER), str(segment), "--key", signed.signing_key().public]
     done = subprocess.run(command, capture_output=True, text=True)
     assert "good: 20 entries, the last checkpoint agrees at #20" in done.stdout
 

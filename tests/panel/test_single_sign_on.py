@@ -318,7 +318,7 @@ def test_refused_sign_ins_fill_the_log_no_further_than_wrong_passwords(sso: str,
 
 
 def test_of_an_address_with_many_names_no_more_is_written_down(sso: str, settings: Any) -> None:
-    settings.REFUSAL_RATE = "10/15m/key,3/15m/ip"
+    settings.ADDRESS_FAILURE_LIMIT = 3
     for name in ["greg", "a b <i>", "panel", "greg"]:
         come_back(Client(), name)
     assert refused_at("127.0.0.1") == 3

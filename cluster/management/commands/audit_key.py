@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from cluster.audit.checkpoints import signing_key
+from cluster.audit.signed import signing_key
 
 
 class Command(BaseCommand):

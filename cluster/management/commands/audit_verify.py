@@ -6,10 +6,16 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from cluster import witnesses
-from cluster.audit import chain, checkpoints
+from cluster import audit, witnesses
+from cluster.audit import chain, mark, signed
+from cluster.audit.checkpoints import begin_anew, disagreement, in_file, unvouched
 from cluster.models import AuditCheckpoint, AuditHead
 from cluster.wire.envelope import fingerprint
+
+REMEDY = (
+    "Bring the checkpoint file back, or name another with --checkpoints: a copy of it, what syslog has, or"
+    " what a director prints. Only if you know why all are gone, sign the log as it is: --begin-anew 'WHY'."
+)
 
 
 class Command(BaseCommand):
@@ -31,35 +37,61 @@ class Command(BaseCommand):
             default=[],
             help="another public key that signed checkpoints, such as the one before a change of keys",
         )
+        parser.add_argument(
+            "--begin-anew",
+            metavar="WHY",
+            default="",
+            help="sign a log that nothing vouches for, such as one restored without its files",
+        )
 
     def handle(self, *args: Any, checkpoints: list[Path], key: list[str], **options: Any) -> None:
         files = [settings.AUDIT_CHECKPOINT_FILE] if settings.AUDIT_CHECKPOINT_FILE.exists() else []
-        counted, found = [], [self._of_database(key), witnesses.disagreement()]
+        counted, found = [], [_of_database(key), _of_mark(key), witnesses.disagreement()]
         for path in [*files, *checkpoints]:
             count, broken = _of_file(path, key)
             counted.append(f"{count} checkpoints of {path}")
             found.append(broken)
         if broken := _first(chain.verify(), [one for one in found if one]):
             raise CommandError(f"The audit log is not what was written, from entry {broken}")
+        kept = len(witnesses.held())
+        _judge_witnesses(vouched=bool(kept or checkpoints), why=str(options.get("begin_anew") or ""))
         AuditHead.objects.filter(pk=1).exclude(broken="").update(broken="")
-        head, kept = AuditHead.objects.get(pk=1), len(witnesses.held())
+        head = AuditHead.objects.get(pk=1)
+        counted += ["the mark"] if mark.read() else []
         counted.append(f"{AuditCheckpoint.objects.count()} of the database and {kept} of directors")
         begins = f" It begins after #{head.sealed_sequence}." if head.sealed_sequence else ""
         self.stdout.write(f"The audit log is intact up to entry #{head.sequence}.{begins}")
         self.stdout.write(f"It agrees with {', '.join(counted)}.")
 
-    def _of_database(self, keys: list[str]) -> chain.Broken | None:
-        prints = [fingerprint(public) for public in [checkpoints.signing_key().public, *keys]]
-        stored = AuditCheckpoint.objects.filter(key__in=prints).values_list("envelope", flat=True)
-        return checkpoints.disagreement(stored, keys=keys)
+
+def _judge_witnesses(*, vouched: bool, why: str) -> None:
+    """A chain that is good in itself proves nothing where all that was signed about it is gone."""
+    unknown = None if vouched else unvouched()
+    if unknown is None and why:
+        raise CommandError("What was signed about the log vouches for it. Leave --begin-anew out.")
+    if unknown is not None and not why:
+        raise CommandError(f"The chain is good in itself, but {unknown.why} {REMEDY}")
+    if unknown is not None:
+        begin_anew(reason=why, by=audit.Actor("audit_verify"))
+
+
+def _of_database(keys: list[str]) -> chain.Broken | None:
+    prints = [fingerprint(public) for public in [signed.signing_key().public, *keys]]
+    stored = AuditCheckpoint.objects.filter(key__in=prints).values_list("envelope", flat=True)
+    return disagreement(stored, keys=keys)
+
+
+def _of_mark(keys: list[str]) -> chain.Broken | None:
+    said = mark.read()
+    return disagreement([said], keys=keys) if said is not None else None
 
 
 def _of_file(path: Path, keys: list[str]) -> tuple[int, chain.Broken | None]:
     try:
-        found = list(checkpoints.in_file(path))
+        found = list(in_file(path))
     except OSError as error:
         raise CommandError(f"The checkpoints cannot be read: {error}") from None
-    broken = checkpoints.disagreement(found, keys=keys)
+    broken = disagreement(found, keys=keys)
     return len(found), broken and chain.Broken(broken.sequence, f"{broken.why} ({path})", broken.until)
 
 
