@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cluster import desired, live, standing
 from cluster.ipvs import tuning
+from cluster.ipvs.compare import Said
 from cluster.ipvs.formats.document import from_document, key_from_document
 from cluster.ipvs.formats.ipvsadm import command
 from cluster.ipvs.impact import impact
@@ -107,8 +108,6 @@ def review(cluster: Cluster) -> Review:
     answers, before = live.read(cluster.directors.all()), _newest_traffic(cluster)
     found = [*table_problems(table), *traffic_problems(table, traffic)]
     problems = [f"{key}: {problem.text}" for key, problem in found]
-    now = desired.with_operations(traffic, cluster)
-    parts = [_part(one, table, now, redis_is_up=answers.redis_is_up) for one in answers.directors]
     doubts = [*table_warnings(table), *traffic_warnings(table, traffic)]
     return Review(
         desired.draft_print(table, traffic.policies, traffic.switches),
@@ -117,8 +116,20 @@ def review(cluster: Cluster) -> Review:
         _changed_policies(before, traffic),
         _changed_switches(before.switches, traffic.switches),
         _homeless(table, answers.directors),
-        parts,
+        _parts(cluster, table, traffic, answers),
     )
+
+
+def steps_to(cluster: Cluster, said: Said) -> list[DirectorReview]:
+    """What each director would do to have this content, a draft's or an old revision's, with the drains and
+    profiles of now."""
+    traffic = Traffic(said.policies, switches=said.switches)
+    return _parts(cluster, said.table, traffic, live.read(cluster.directors.all()))
+
+
+def _parts(cluster: Cluster, table: Table, traffic: Traffic, answers: live.Live) -> list[DirectorReview]:
+    now = desired.with_operations(traffic, cluster)
+    return [_part(one, table, now, redis_is_up=answers.redis_is_up) for one in answers.directors]
 
 
 def _newest_traffic(cluster: Cluster) -> Traffic:

@@ -14,11 +14,9 @@ from cluster.actions import approvals
 from cluster.actions.problems import Rejected
 from cluster.approval import approval_of
 from cluster.change_forms import AnswerForm
-from cluster.http import OperatorRequest, actor
+from cluster.http import OperatorRequest, actor, page_of
 from cluster.ipvs.compare import Difference, compare
 from cluster.models import ChangeRequest, Revision
-
-MOST_SHOWN = 50
 
 
 @require_GET
@@ -27,9 +25,8 @@ def change_list(request: OperatorRequest) -> HttpResponse:
     mine = mine.defer("table", "traffic")
     found = mine.select_related("cluster", "revision").prefetch_related("answers")
     waiting = [approval_of(change) for change in found.filter(status=ChangeRequest.Status.OPEN)]
-    over = found.exclude(status=ChangeRequest.Status.OPEN)[:MOST_SHOWN]
-    context = {"waiting": waiting, "over": over, "most": MOST_SHOWN}
-    return render(request, "cluster/change_list.html", context)
+    over, pager = page_of(request, found.exclude(status=ChangeRequest.Status.OPEN))
+    return render(request, "cluster/change_list.html", {"waiting": waiting, "over": over, **pager})
 
 
 @require_GET

@@ -18,12 +18,10 @@ from cluster.actions import drains
 from cluster.actions.problems import Rejected
 from cluster.drain_forms import DrainEndForm, DrainForm
 from cluster.draining import drain_states
-from cluster.http import OperatorRequest, actor, not_modified, page_number, poll, search_text
+from cluster.http import OperatorRequest, actor, not_modified, page_number, page_of, poll, search_text
 from cluster.ipvs.state import canonical_address
 from cluster.ipvs.traffic.policy import Target
 from cluster.models import Backend, Cluster, Drain
-
-MOST_PAST = 50
 
 
 @require_GET
@@ -31,12 +29,13 @@ def drain_list(request: OperatorRequest, pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, pk, needs="view")
     wanted, answers = cluster.drains.wanted(), live.read(cluster.directors.all())
     states = drain_states(cluster, wanted, answers)
-    past = cluster.drains.exclude(pk__in=[state.row.pk for state in states])[:MOST_PAST]
+    past, pager = page_of(request, cluster.drains.exclude(pk__in=[state.row.pk for state in states]))
     context = {
         "cluster": cluster,
         "now": [state for state in states if state.status != "planned"],
         "planned": [state for state in reversed(states) if state.status == "planned"],
         "past": drain_states(cluster, past, live.Live(True)),
+        **pager,
     }
     return render(request, "cluster/drain_list.html", context)
 

@@ -9,22 +9,16 @@ from django_htmx.http import HttpResponseStopPolling
 from cluster import access, live
 from cluster.actions import changes, rollouts
 from cluster.actions.problems import Rejected
-from cluster.http import OperatorRequest, actor, not_modified, page_number, poll
+from cluster.http import OperatorRequest, actor, not_modified, page_of, poll
 from cluster.models import Job, Run
 from cluster.permissions import right_of
-
-PER_PAGE = 50
 
 
 @require_GET
 def job_list(request: OperatorRequest) -> HttpResponse:
     jobs = Job.objects.filter(cluster__in=access.visible_clusters(request.user))
-    if before := page_number(request.GET.get("before")):
-        jobs = jobs.filter(pk__lt=before)
-    page = list(jobs.select_related("cluster", "revision").prefetch_related("runs")[: PER_PAGE + 1])
-    older = f"?before={page[PER_PAGE - 1].pk}" if len(page) > PER_PAGE else ""
-    context = {"jobs": page[:PER_PAGE], "older_url": older, "newer_url": "?" if before else ""}
-    return render(request, "cluster/job_list.html", context)
+    shown, pager = page_of(request, jobs.select_related("cluster", "revision").prefetch_related("runs"))
+    return render(request, "cluster/job_list.html", {"jobs": shown, **pager})
 
 
 @require_GET

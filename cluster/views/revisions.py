@@ -20,14 +20,15 @@ from cluster.approval import open_change
 from cluster.change_forms import TagForm
 from cluster.draft import draft_changes
 from cluster.forms import ConfirmForm
-from cluster.http import OperatorRequest, actor, page_number
+from cluster.http import OperatorRequest, actor, page_number, page_of
 from cluster.ipvs.compare import Said, compare
 from cluster.ipvs.formats import kinds
 from cluster.ipvs.formats.ipvsadm import save
 from cluster.ipvs.traffic.words import policy_words
 from cluster.models import Cluster, Revision
+from cluster.review import steps_to
 
-MOST_SHOWN = 200
+MOST_SUGGESTED = 200
 MOST_CHANGES = 500
 _ENDINGS = {
     "ipvsadm": "ipvsadm",
@@ -41,12 +42,12 @@ _ENDINGS = {
 @require_GET
 def revision_list(request: OperatorRequest, pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, pk, needs="view")
-    found = cluster.revisions.defer("table", "traffic").prefetch_related("tags")[:MOST_SHOWN]
+    found = cluster.revisions.defer("table", "traffic").prefetch_related("tags")
+    shown, pager = page_of(request, found, by="number")
     # Links of tickets ask each for its cluster.
-    shown = list(found)
     for revision in shown:
         revision.cluster = cluster
-    return render(request, "cluster/revision_list.html", {"cluster": cluster, "revisions": shown})
+    return render(request, "cluster/revision_list.html", {"cluster": cluster, "revisions": shown, **pager})
 
 
 @require_GET
@@ -74,23 +75,30 @@ def _detail(request: OperatorRequest, revision: Revision, form: TagForm) -> Http
 
 @require_GET
 def revision_compare(request: OperatorRequest, pk: int) -> HttpResponse:
-    """Any two of a cluster, by `before` and `after`; the draft is one of them."""
+    """Any two of a cluster, by `before` and `after`; the draft is one of them. What it takes to bring each
+    director from what it has to the second one is told as well."""
     cluster = access.get_cluster(request, pk, needs="view")
-    numbers = list(cluster.revisions.values_list("number", flat=True)[:MOST_SHOWN])
-    before = _side(cluster, request.GET.get("before"), default=numbers[0] if numbers else 0)
-    after = _side(cluster, request.GET.get("after"), default="draft")
-    choices = [("draft", "the draft"), *((str(one), f"revision {one}") for one in numbers)]
-    for side, _ in (before, after):
-        if side not in dict(choices) and side != "0":
-            choices.append((side, f"revision {side}"))
+    known = list(cluster.revisions.values_list("number", "reason")[:MOST_SUGGESTED])
+    sides = {
+        "before": request.GET.get("before", str(known[0][0]) if known else "0"),
+        "after": request.GET.get("after", "draft"),
+    }
+    found = {side: _said(cluster, name) for side, name in sides.items()}
     context = {
         "cluster": cluster,
-        "before": before[0],
-        "after": after[0],
-        "choices": choices,
-        **_compared(before[1], after[1]),
+        "known": known,
+        "problems": [
+            f"{cluster} has no revision “{sides[side][:40]}”. Choose its number, or “draft”."
+            for side, said in found.items()
+            if said is None
+        ],
+        **{side: name[:40] for side, name in sides.items()},
     }
-    return render(request, "cluster/revision_compare.html", context)
+    before, after = found["before"], found["after"]
+    if before is not None and after is not None:
+        context |= {**_compared(before, after), "directors": steps_to(cluster, after)}
+    status = 404 if context["problems"] else 200
+    return render(request, "cluster/revision_compare.html", context, status=status)
 
 
 @require_http_methods(["GET", "POST"])
@@ -201,18 +209,14 @@ def _draft(request: OperatorRequest, cluster: Cluster, form: ConfirmForm) -> Htt
     return render(request, "cluster/cluster_draft.html", context)
 
 
-def _side(cluster: Cluster, wanted: str | None, *, default: int | str) -> tuple[str, Said]:
-    """A side of a comparison by its name in the query; 0 is what was before the first revision."""
-    name = str(default) if wanted is None else wanted
+def _said(cluster: Cluster, name: str) -> Said | None:
+    """A side of a comparison by its name in the query; 0 is what was before the first revision. None for what
+    is no revision."""
     if name == "draft":
-        return name, desired.draft_said(cluster)
+        return desired.draft_said(cluster)
     number = page_number(name, default=-1)
-    if number == 0:
-        return "0", desired.revision_said(None)
     revision = cluster.revisions.filter(number=number).first()
-    if revision is None:
-        raise Http404(f"{cluster} has no such revision.")
-    return str(number), desired.revision_said(revision)
+    return desired.revision_said(revision) if revision is not None or number == 0 else None
 
 
 def _compared(before: Said, after: Said) -> dict[str, Any]:

@@ -10,10 +10,8 @@ from cluster import access
 from cluster.actions import clusters, rollouts, schedules
 from cluster.actions.problems import Rejected
 from cluster.apply_forms import ConditionsForm
-from cluster.http import OperatorRequest, actor, poll
+from cluster.http import OperatorRequest, actor, page_of, poll
 from cluster.models import PlannedApply
-
-MOST_PAST = 50
 
 
 @poll
@@ -54,12 +52,9 @@ def rollout_go_back(request: OperatorRequest, pk: int) -> HttpResponse:
 @require_GET
 def planned_list(request: OperatorRequest, pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, pk, needs="view")
-    past = cluster.planned_applies.exclude(status=PlannedApply.Status.PLANNED).order_by("-ended_at")
-    context = {
-        "cluster": cluster,
-        "planned": rollouts.planned(cluster),
-        "past": past.select_related("job")[:MOST_PAST],
-    }
+    over = cluster.planned_applies.exclude(status=PlannedApply.Status.PLANNED)
+    past, pager = page_of(request, over.select_related("job"))
+    context = {"cluster": cluster, "planned": rollouts.planned(cluster), "past": past, **pager}
     return render(request, "cluster/planned_list.html", context)
 
 

@@ -15,7 +15,7 @@ from cluster.audit import Actor
 from cluster.ipvs.formats import kinds
 from cluster.ipvs.traffic.policy import Policy
 from cluster.models import AuditEntry, Backend, Cluster, Director, Revision, VirtualService
-from tests.panel.conftest import ANN, apply_draft, text_of
+from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft, text_of
 
 
 @pytest.fixture
@@ -36,17 +36,68 @@ def test_any_two_are_compared_in_words_and_lines(two: Cluster, vera: Client) -> 
     assert "weight: 1 &rarr; 7" in page and "Slow start" in page
     line = "-a -t 192.168.50.10:80 -r 192.168.50.11:80 -m -w"
     assert f"- {line} 1" in page and f"+ {line} 7" in page and "@@" not in page
-    assert "All directors of a cluster get the same table" in page
     assert "weight: 7 &rarr; 1" in text_of(vera.get(url, {"before": "2", "after": "1"}))
     assert "Nothing differs" in text_of(vera.get(url))
     assert "New service" in text_of(vera.get(url, {"before": "0", "after": "1"}))
 
 
+def test_what_each_director_lacks_is_told_beside_the_comparison(
+    web: Cluster,
+    backend: Backend,
+    director: Director,
+    redis: FakeRedis,
+    talker: TalkingDirector,
+    vera: Client,
+) -> None:
+    """In the middle of a rollout: the first has the new revision, the other one the old."""
+    other = TalkingDirector("director2", redis)
+    other.hello()
+    row = Director.objects.get(name="director2")
+    directors.enrol_director(row, web, seen_fingerprint=row.fingerprint, by=ANN)
+    for talking in (talker, other):
+        talking.finish(apply_draft(web).runs.get(director_name=talking.name))
+    backends.set_weight(backend, seen_version=1, weight=7, by=ANN)
+    talker.finish(apply_draft(web).runs.get(director_name="director1"))
+    page = vera.get(reverse("revision-compare", args=[web.pk]), {"before": "1", "after": "2"})
+    parts = {part.director.name: part for part in page.context["directors"]}
+    assert [parts[name].director.applied_revision for name in ("director1", "director2")] == [2, 1]
+    assert parts["director1"].step_count == 0
+    assert parts["director2"].commands == "ipvsadm -e -t 192.168.50.10:80 -r 192.168.50.11:80 -m -w 7"
+    words = text_of(page)
+    assert "Its kernel had, by its last report, what revision 2 says" in words
+    assert "1 step from what its kernel had, by its last report, to revision 2" in words
+    back = vera.get(reverse("revision-compare", args=[web.pk]), {"before": "2", "after": "1"})
+    parts = {part.director.name: part for part in back.context["directors"]}
+    assert (parts["director1"].step_count, parts["director2"].step_count) == (1, 0)
+
+
+def test_every_revision_is_found_in_the_list(web: Cluster, vera: Client) -> None:
+    said = {"cluster": web, "table": {"version": 1, "services": []}, "fingerprint": "", "author_name": "ann"}
+    Revision.objects.bulk_create(Revision(number=number, **said) for number in range(1, 121))
+    url, seen = reverse("revision-list", args=[web.pk]), []
+    page = vera.get(url)
+    while True:
+        seen.append([row.number for row in page.context["revisions"]])
+        if not (older := page.context["older_url"]):
+            break
+        page = vera.get(url + older)
+    assert [len(numbers) for numbers in seen] == [50, 50, 20] and sum(seen, []) == list(range(120, 0, -1))
+    back = vera.get(url + page.context["newer_url"])
+    assert [row.number for row in back.context["revisions"]] == seen[1]
+    top = vera.get(url + back.context["newer_url"])
+    assert [row.number for row in top.context["revisions"]] == seen[0] and top.context["newer_url"] == ""
+    assert vera.get(f"{url}?before=1").context["revisions"] == []
+    assert vera.get(f"{url}?after=x&before=").context["revisions"][0].number == 120
+    compared = text_of(vera.get(reverse("revision-compare", args=[web.pk]), {"before": "3", "after": "118"}))
+    assert "Nothing differs" in compared
+
+
 @pytest.mark.parametrize("side", ["9", "-1", "x", "1" * 40, "draft;", "\0"])
 def test_what_is_no_revision_is_not_compared(two: Cluster, vera: Client, side: str) -> None:
     url = reverse("revision-compare", args=[two.pk])
-    assert vera.get(url, {"before": side}).status_code == 404
-    assert vera.get(url, {"after": side}).status_code == 404
+    for name in ("before", "after"):
+        said = vera.get(url, {name: side})
+        assert said.status_code == 404 and "web has no revision" in text_of(said)
 
 
 def test_rolling_back_shows_first_and_then_goes_to_the_review(two: Cluster, otto: Client) -> None:
