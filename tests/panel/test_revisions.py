@@ -50,6 +50,7 @@ def test_what_each_director_lacks_is_told_beside_the_comparison(
     vera: Client,
 ) -> None:
     """In the middle of a rollout: the first has the new revision, the other one the old."""
+    redis.values.clear()
     other = TalkingDirector("director2", redis)
     other.hello()
     row = Director.objects.get(name="director2")
