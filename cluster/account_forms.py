@@ -20,6 +20,7 @@ from allauth.mfa.webauthn.forms import (
     LoginWebAuthnForm,
     ReauthenticateWebAuthnForm,
 )
+from allauth.socialaccount.models import SocialAccount
 from axes.handlers.proxy import AxesProxyHandler
 from django import forms
 from django.conf import settings
@@ -47,6 +48,11 @@ def accept_once(user: User, code: str) -> None:
     periods = 2 * settings.MFA_TOTP_TOLERANCE + 1
     if not cache.add(f"used-code:{user.pk}:{plain}", True, timeout=periods * TOTP_PERIOD_S):
         raise forms.ValidationError("This code was used before. Wait for the next one.")
+
+
+def is_let_in_elsewhere(user: User) -> bool:
+    """Whether a provider or a directory alone says if this person may come in."""
+    return not user.has_usable_password() and SocialAccount.objects.filter(user=user).exists()
 
 
 def guarded(user: User | str, judge: Callable[[], Any], *, action: str) -> Any:
@@ -103,10 +109,20 @@ class KeyForm(AuthenticateWebAuthnForm):  # type: ignore[misc]
 
 
 class PasskeyForm(LoginWebAuthnForm):  # type: ignore[misc]
-    """A key alone. Whose it is comes out only where it is right."""
+    """A key alone. Whose it is comes out only where it is right, and it opens no account that a provider or a
+    directory lets in: that one is to be asked each time."""
 
     def clean_credential(self) -> Authenticator:
-        return guarded("", super().clean_credential, action="sign-in.refused")
+        return guarded("", self._judged, action="sign-in.refused")
+
+    def _judged(self) -> Authenticator:
+        found = super().clean_credential()
+        if is_let_in_elsewhere(found.user):
+            raise forms.ValidationError(
+                "Your account has no password here. Sign in as you do without a key; it is then your second"
+                " factor."
+            )
+        return found
 
 
 class KeyAgainForm(KeyForm, ReauthenticateWebAuthnForm):  # type: ignore[misc]
@@ -148,6 +164,15 @@ class NewKeyForm(PanelForm, AddWebAuthnForm):  # type: ignore[misc]
         help_text="The key then asks for its PIN or a finger each time.",
     )
     field_order = ["name", "passwordless", "credential"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if is_let_in_elsewhere(self.user):
+            field = self.fields["passwordless"]
+            field.disabled, field.help_text = (
+                True,
+                "Your account has no password here: the key is a second step.",
+            )
 
     def clean(self) -> dict[str, Any]:
         try:

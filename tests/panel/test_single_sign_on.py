@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from allauth.mfa.models import Authenticator
+from allauth.mfa.webauthn.forms import LoginWebAuthnForm
 from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
@@ -406,3 +408,34 @@ def test_a_provider_without_tls_keeps_the_panel_from_starting(tmp_path: Path) ->
     command[-1] += " as it; print(it.SOCIALACCOUNT_PROVIDERS['openid_connect']['APPS'])"
     done = subprocess.run(command, env=kept | more, capture_output=True, text=True, timeout=60)
     assert "'server_url': 'https://id.example.net'" in done.stdout and "'name': 'Bank ID'" in done.stdout
+
+
+def _key_of(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this person's passkey had answered rightly; the real one is in the browser tests."""
+    key = Authenticator.objects.create(user=user, type=Authenticator.Type.WEBAUTHN, data={"credential": {}})
+    monkeypatch.setattr(LoginWebAuthnForm, "clean_credential", lambda _: key)
+
+
+def test_a_passkey_of_the_panel_does_not_pass_the_provider_by(
+    sso: str, client: Client, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """Or whoever was shut out there would come in here."""
+    come_back(client, "olga")
+    olga = User.objects.get(username="olga")
+    _key_of(olga, monkeypatch)
+    browser = Client()
+    browser.post(reverse("mfa_login_webauthn"), {"credential": '{"id": "x"}'})
+    assert browser.get("/").status_code == 302
+    entry = AuditEntry.objects.first()
+    assert entry and entry.action == "sign-in.refused" and "has no password here" in entry.reason
+    olga.set_password("correct horse battery")
+    olga.save()
+    browser.post(reverse("mfa_login_webauthn"), {"credential": '{"id": "x"}'})
+    assert browser.get("/").status_code == 200, "an account of the panel's own may"
+
+
+def test_no_key_is_called_a_passkey_that_could_not_be_one(sso: str, client: Client) -> None:
+    come_back(client, "olga")
+    page = client.get(reverse("mfa_add_webauthn"))
+    assert page.context["form"].fields["passwordless"].disabled
+    assert "Your account has no password here: the key is a second step." in page.content.decode()
