@@ -96,15 +96,16 @@ def visible_clusters(user: AnyUser) -> QuerySet[Cluster]:
     return Cluster.objects.filter(pk__in=[place for place in places if place])
 
 
-def visible_entries(user: AnyUser) -> tuple[QuerySet[AuditEntry], bool]:
-    """What a user may see of the audit log, and whether that is all of it. Whoever may audit everywhere sees
-    all; others what is of their clusters, and what they did themselves. The only door to the log's pages and
-    exports."""
+def visible_entries(user: AnyUser) -> tuple[QuerySet[AuditEntry], list[Q]]:
+    """What a user may see of the audit log, and the shares that make it up, to each of which an index leads:
+    none of these where it is all of it. Whoever may audit everywhere sees all; others what is of their
+    clusters, and what they did themselves. The only door to the log's pages and exports."""
     if may(user, "audit"):
-        return AuditEntry.objects.all(), True
+        return AuditEntry.objects.all(), []
     uuids = [str(uuid) for uuid in visible_clusters(user).values_list("uuid", flat=True)]
-    own = Q(cluster_uuid__in=uuids) | Q(actor=user.get_username())
-    return AuditEntry.objects.filter(own), False
+    did = Q(actor=user.get_username())
+    shares = [*(Q(cluster_uuid=uuid) for uuid in uuids), did]
+    return AuditEntry.objects.filter(Q(cluster_uuid__in=uuids) | did), shares
 
 
 def acts_by(request: OperatorRequest, needs: Need) -> None:

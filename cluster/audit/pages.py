@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import QuerySet
-
 from cluster.audit.search import Found
-from cluster.models import AuditEntry
 
 PER_PAGE = 50
 # How many entries one page walks over where no index finds what is asked for. About a quarter of a second.
@@ -31,28 +28,35 @@ class Page:
 
 def page(found: Found, *, before: int = 0, after: int = 0) -> Page:
     """The entries before a sequence number (0: the newest), or those right after one."""
-    entries = found.entries.values(*_LISTED)
     if after:
-        upwards = _newer(entries, found, after)
+        upwards = _newer(found, after)
         # Less than a page from the top is the top.
         if upwards.newer:
             return upwards
     begin = min(before, found.end) if before and not after else found.end
     end = found.first if found.is_indexed else max(begin - MOST_WALKED, found.first)
-    rows = entries.filter(sequence__lt=begin)
-    rows = rows.filter(sequence__gte=end) if end > found.first else rows
-    listed = list(rows.order_by("-sequence")[: PER_PAGE + 1])
+    bounds = {"sequence__lt": begin} | ({"sequence__gte": end} if end > found.first else {})
+    listed = _listed(found, bounds, "-sequence")
     is_full, listed = len(listed) > PER_PAGE, listed[:PER_PAGE]
     walked_to = end if not is_full and end > found.first else 0
     newer = (listed[0]["sequence"] if listed else begin - 1) if begin < found.end else 0
     return Page(listed, listed[-1]["sequence"] if is_full else walked_to, newer, walked_to)
 
 
-def _newer(entries: QuerySet[AuditEntry, Row], found: Found, after: int) -> Page:
+def _newer(found: Found, after: int) -> Page:
     end = found.end if found.is_indexed else min(after + MOST_WALKED, found.end)
-    rows = entries.filter(sequence__gt=after)
-    rows = rows.filter(sequence__lt=end) if end < found.end else rows
-    listed = list(rows.order_by("sequence")[: PER_PAGE + 1])
+    bounds = {"sequence__gt": after} | ({"sequence__lt": end} if end < found.end else {})
+    listed = _listed(found, bounds, "sequence")
     is_full, listed = len(listed) > PER_PAGE, listed[:PER_PAGE][::-1]
     newer = listed[0]["sequence"] if is_full else (end - 1 if end < found.end else 0)
     return Page(listed, listed[-1]["sequence"] if listed else after + 1, newer)
+
+
+def _listed(found: Found, bounds: dict[str, int], order: str) -> list[Row]:
+    """A page and one more. What two shares have in common comes once."""
+    rows = {
+        row["sequence"]: row
+        for share in found.shares
+        for row in share.values(*_LISTED).filter(**bounds).order_by(order)[: PER_PAGE + 1]
+    }
+    return [rows[number] for number in sorted(rows, reverse=order.startswith("-"))[: PER_PAGE + 1]]

@@ -6,7 +6,7 @@ without a qualifier is looked for in the object's text."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -24,6 +24,8 @@ QUALIFIERS = (
     *("actor", "action", "object", "cluster", "result", "created"),
     *("request", "session", "role", "address", "reason"),
 )
+# Whoever may see more clusters than this has their entries all over the log.
+MOST_SHARES = 20
 # An index leads to one value of these; not to several, to a beginning, or to what something is not.
 _INDEXED = ("request", "object", "actor", "action", "cluster", "result")
 _COLUMNS = {"request": "request_id"}
@@ -115,17 +117,21 @@ def parse(text: str, *, now: datetime | None = None) -> Search:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The entries that a search asks for, all of them from `first` on and before `end`. `is_indexed`: the
-    database comes to each of them without walking over others."""
+    """The entries that a search asks for, all of them from `first` on and before `end`; `shares` are parts
+    that make them up, which may overlap. `is_indexed`: the database comes to each of them, share by share,
+    without walking over others."""
 
     entries: QuerySet[AuditEntry]
     first: int
     end: int
     is_indexed: bool
+    shares: list[QuerySet[AuditEntry]]
 
 
-def find(entries: QuerySet[AuditEntry], search: Search, head: AuditHead, *, sees_all: bool) -> Found:
-    """Narrow what somebody may see, which is all of it or not, to what is asked for.
+def find(
+    entries: QuerySet[AuditEntry], search: Search, head: AuditHead, *, shares: Sequence[Q] = ()
+) -> Found:
+    """Narrow what somebody may see, all of it or what `shares` make up, to what is asked for.
 
     Sequence numbers rise with the time, and paging goes by them: so the ends of a time are looked up first,
     and what lies outside is never walked over."""
@@ -139,8 +145,12 @@ def find(entries: QuerySet[AuditEntry], search: Search, head: AuditHead, *, sees
     if search.since or search.until:
         entries = entries.filter(sequence__gte=first, sequence__lt=end)
     is_bare = all(term.name == "created" for term in search.terms)
-    is_indexed = sees_all and (is_bare or _is_indexed(search))
-    return Found(_narrowed(entries, search), first, end, is_indexed)
+    entries = _narrowed(entries, search)
+    if not shares:
+        return Found(entries, first, end, is_bare or _is_indexed(search), [entries])
+    if len(shares) > MOST_SHARES:
+        return Found(entries, first, end, False, [entries])
+    return Found(entries, first, end, is_bare, [entries.filter(share) for share in shares])
 
 
 def _is_indexed(search: Search) -> bool:

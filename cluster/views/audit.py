@@ -38,8 +38,8 @@ def audit_list(request: OperatorRequest) -> HttpResponse:
         return redirect(_url(q=request.GET.get("q", "") if search.problems else written))
     head, page = AuditHead.objects.get(pk=1), pages.Page()
     if not search.problems:
-        entries, sees_all = access.visible_entries(request.user)
-        found = find(entries, search, head, sees_all=sees_all)
+        entries, shares = access.visible_entries(request.user)
+        found = find(entries, search, head, shares=shares)
         before, after = (page_number(request.GET.get(name)) for name in ("before", "after"))
         page = pages.page(found, before=before, after=after)
     query = request.GET.get("q", "").strip() if search.problems else str(search)
@@ -97,10 +97,10 @@ def audit_export(request: OperatorRequest) -> StreamingHttpResponse | HttpRespon
     search, kind = parse(request.POST.get("q", "")), request.POST.get("kind", "")
     if search.problems or kind not in ("csv", "jsonl"):
         return redirect(_url(q=request.POST.get("q", "")))
-    entries, sees_all = access.visible_entries(request.user)
-    access.acts_by(request, "audit" if sees_all else "view")
+    entries, shares = access.visible_entries(request.user)
+    access.acts_by(request, "view" if shares else "audit")
     head, by, query = AuditHead.objects.get(pk=1), actor(request), str(search)
-    found = find(entries, search, head, sees_all=sees_all)
+    found = find(entries, search, head, shares=shares)
     after = {"query": query, "kind": kind, "through": found.end - 1}
     written = audit.record("audit.export", "the audit log", by=by, after=after)
     lines = chain.lines(found.entries, after=found.first - 1, through=found.end - 1)
@@ -112,7 +112,7 @@ def audit_export(request: OperatorRequest) -> StreamingHttpResponse | HttpRespon
             query=query,
             by=by.name,
             at=written.at,
-            **_proof(found, head, is_whole=sees_all and not query),
+            **_proof(found, head, is_whole=not shares and not query),
         )
         content_type = "application/jsonl"
     name = f"audit-{written.at:%Y%m%d-%H%M%S}.{kind}"

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import Q
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -18,9 +19,9 @@ from django.utils import timezone
 from cluster import audit
 from cluster.actions import backends, searches
 from cluster.actions.problems import Rejected
-from cluster.audit import pages
+from cluster.audit import pages, search
 from cluster.audit.search import find, parse
-from cluster.models import AuditEntry, AuditHead, Backend, Cluster, VirtualService
+from cluster.models import AuditEntry, AuditHead, Backend, Cluster, RoleBinding, VirtualService
 from tests.panel.conftest import ANN, person
 
 URL = "/audit/"
@@ -28,12 +29,12 @@ NOON = datetime(2026, 11, 5, 12, 0, tzinfo=UTC)
 
 
 def _sequences(query: str) -> list[int]:
-    found = find(AuditEntry.objects.all(), parse(query), AuditHead.objects.get(), sees_all=True)
+    found = find(AuditEntry.objects.all(), parse(query), AuditHead.objects.get())
     return [entry.sequence for entry in found.entries]
 
 
 def _actions(query: str) -> list[str]:
-    found = find(AuditEntry.objects.all(), parse(query), AuditHead.objects.get(), sees_all=True)
+    found = find(AuditEntry.objects.all(), parse(query), AuditHead.objects.get())
     return [entry.action for entry in found.entries]
 
 
@@ -149,20 +150,52 @@ def test_pages_lead_to_the_end_and_back(
     """Also where no index helps, and a page looks at a part of the log alone."""
     monkeypatch.setattr(pages, "MOST_WALKED", 70)
     _many(230)
-    url, seen = f"{URL}?q={query}", []
-    while url:
-        page = ann.get(url).content.decode()
-        listed = [int(number) for number in re.findall(r'class="num"><a href="(\d+)/', page)]
-        seen.append(listed)
-        last, url = url, _linked(page, "next")
-    flat = [number for listed in seen for number in listed]
     expected = _sequences(query)
-    assert flat == expected and len(flat) >= 230
-    assert ann.get(urljoin(URL, f"{flat[0]}/")).context["entry"].sequence == flat[0]
+    assert len(expected) >= 230
+    _walk(ann, f"{URL}?q={query}", expected)
+    assert ann.get(urljoin(URL, f"{expected[0]}/")).context["entry"].sequence == expected[0]
+
+
+@pytest.mark.parametrize("most", [20, 1])
+@pytest.mark.parametrize("query", ["", "created:24h", "actor:panel", "object:object"])
+def test_who_sees_a_part_of_the_log_has_pages_of_it(
+    web: Cluster, other: Cluster, query: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two clusters among others, and what they did themselves, there or elsewhere: each entry once."""
+    monkeypatch.setattr(pages, "MOST_WALKED", 70)
+    monkeypatch.setattr(search, "MOST_SHARES", most)
+    cora = person("cora", "viewer", web)
+    RoleBinding.objects.create(user=User.objects.get(username="cora"), role="viewer", cluster=other)
+    strange = "00000000-0000-4000-8000-000000000000"
+    for uuid, actor, count in [
+        (str(web.uuid), "panel", 60),
+        (strange, "panel", 90),
+        (str(other.uuid), "cora", 30),
+        (strange, "cora", 55),
+        (str(web.uuid), "cora", 1),
+        (strange, "panel", 200),
+    ]:
+        _many(count, cluster_uuid=uuid, actor=actor)
+    seen = Q(cluster_uuid__in=[str(web.uuid), str(other.uuid)]) | Q(actor="cora")
+    found = find(AuditEntry.objects.filter(seen), parse(query), AuditHead.objects.get())
+    expected = [entry.sequence for entry in found.entries]
+    assert 50 < len(expected) < 160
+    _walk(cora, f"{URL}?q={query}", expected)
+
+
+def _walk(client: Client, url: str, expected: list[int]) -> None:
+    """From the newest page to the oldest, and back: every entry, and none twice on the way there."""
+    flat: list[int] = []
+    last = url
+    while url:
+        page = client.get(url).content.decode()
+        flat += [int(number) for number in re.findall(r'class="num"><a href="(\d+)/', page)]
+        last, url = url, _linked(page, "next")
+    assert flat == expected
     back: set[int] = set()
     url = last
     while url:
-        page = ann.get(url).content.decode()
+        page = client.get(url).content.decode()
         back.update(int(number) for number in re.findall(r'class="num"><a href="(\d+)/', page))
         url = _linked(page, "prev")
     assert back == set(expected)
@@ -207,11 +240,13 @@ def test_a_search_that_no_index_finds_says_how_far_it_looked(
     ],
 )
 def test_what_no_index_finds_is_known(web: Cluster, query: str, is_indexed: bool) -> None:
-    found = find(AuditEntry.objects.all(), parse(query), AuditHead.objects.get(), sees_all=True)
+    found = find(AuditEntry.objects.all(), parse(query), AuditHead.objects.get())
     assert found.is_indexed is is_indexed
-    assert not find(
-        AuditEntry.objects.all(), parse(query), AuditHead.objects.get(), sees_all=False
-    ).is_indexed
+    own = [Q(actor="ann"), Q(cluster_uuid=str(web.uuid))]
+    found = find(AuditEntry.objects.all(), parse(query), AuditHead.objects.get(), shares=own)
+    assert found.is_indexed is (query in ("", "created:24h")) and len(found.shares) == 2
+    found = find(AuditEntry.objects.all(), parse(query), AuditHead.objects.get(), shares=own * 20)
+    assert not found.is_indexed and len(found.shares) == 1
 
 
 def test_a_time_is_found_where_clocks_were_set_back(web: Cluster) -> None:
