@@ -99,7 +99,10 @@ def _take_hello(message: object, claimed: Report) -> None:
         is_news = Director.objects.filter(pk=known.pk, sequence__lt=report.sequence).update(
             announced_at=now, facts=facts, rival_key="", sequence=report.sequence
         )
-        if is_news and facts.get("worker") != known.facts.get("worker"):
+        is_new_worker = facts.get("worker") != known.facts.get("worker")
+        if is_news:
+            _note_dropped(known, facts, before=0 if is_new_worker else known.facts.get("orders_dropped", 0))
+        if is_news and is_new_worker:
             # Whatever the worker before was at when it ended: waiting for the sweep could take a minute.
             jobs.send_all(Run.objects.filter(director=known).exclude(status__in=Run.TERMINAL))
     elif known is not None and known.cluster_id:
@@ -120,6 +123,23 @@ def _take_hello(message: object, claimed: Report) -> None:
         Director.objects.create(
             name=report.director, public_key=public, facts=facts, announced_at=now, sequence=report.sequence
         )
+
+
+def _note_dropped(director: Director, facts: dict[str, Any], *, before: int) -> None:
+    """Messages in the director's queue that the panel had not signed for it, since its hello before."""
+    count = facts["orders_dropped"] - before
+    if count <= 0:
+        return
+    what = "1 message" if count == 1 else f"{count} messages"
+    refusals.note(
+        "order.dropped",
+        director,
+        by=audit.director_actor(director.name),
+        reason=f"{what} in its queue bore no signature of this panel for it. Somebody else reaches Redis, or"
+        " the panel's key was changed while orders waited.",
+        about=director,
+        cluster=director.cluster,
+    )
 
 
 def _note_rival(director: Director, public: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,6 +58,8 @@ class Director:
     drift: Drift = field(default_factory=Drift)
     # Another one after each start: the panel then sends again what the worker before was at.
     worker: str = field(default_factory=lambda: uuid.uuid4().hex)
+    # Since this start: `orders_dropped`, messages in its queue that were no order of the panel's for it.
+    counts: Counter[str] = field(default_factory=Counter)
 
     @property
     def name(self) -> str:
@@ -66,7 +69,7 @@ class Director:
         """What the panel shows of this machine, and what its administrator should know."""
         # An older worker would apply what is to be confirmed and never go back: the panel must know.
         of_ours = {"worker": self.worker, "notices": self.journal.notices(), "goes_back": True}
-        of_ours["witness"] = newest(self.config.state_dir)
+        of_ours |= {"witness": newest(self.config.state_dir), "orders_dropped": self.counts["orders_dropped"]}
         return host.facts(self.config, self.kernel) | of_ours
 
 
@@ -80,6 +83,7 @@ def take(envelope: object, director: Director) -> None:
     except Refused as error:
         # Nothing of the message is quoted, neither here nor to the panel: a stranger may have written it.
         log.warning("order dropped reason=%s", error)
+        director.counts["orders_dropped"] += 1
         return
     if order.operation is Operation.WITNESS:
         # It asks for nothing but to be kept, so it neither waits for a turn nor is answered.

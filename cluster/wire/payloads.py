@@ -169,6 +169,7 @@ def facts_from(said: object) -> dict[str, Any]:
         "modules": known,
         "stand_in": said.get("stand_in") is True,
         "goes_back": said.get("goes_back") is True,
+        "orders_dropped": _number(said.get("orders_dropped")),
         **_witness(said.get("witness")),
     }
 
@@ -181,6 +182,11 @@ def _witness(said: object) -> dict[str, Any]:
     if type(sequence) is not int or not 0 <= sequence <= LARGEST_SEQUENCE or not isinstance(text, str):
         return {}
     return {"witness": {"sequence": sequence, "hash": storable(text, 64)}}
+
+
+def _number(said: object) -> int:
+    """A count that stays below what can be stored; 0 for anything else."""
+    return said if type(said) is int and 0 <= said <= LARGEST_COUNT else 0
 
 
 def _settings(said: object) -> dict[str, Any]:

@@ -277,8 +277,10 @@ def test_a_forged_order_is_dropped_without_a_word_of_it(
     stage.panel, real = SigningKey(b"m" * 32), stage.panel
     forged = stage.order(SHOP, operator="mallory was here")
     stage.panel = real
-    take(forged, stage.director())
+    director = stage.director()
+    take(forged, director)
     assert stage.sent == [] and stage.kernel.writes == 0
+    assert director.facts()["orders_dropped"] == 1, "the panel is told how many, and no word of them"
     assert "order dropped" in caplog.text and "mallory" not in caplog.text
 
 

@@ -128,6 +128,21 @@ def test_another_key_under_a_directors_name_is_written_down_once(
     assert found.count() == 2, "a new visit is news"
 
 
+def test_orders_that_a_director_dropped_are_written_down_as_they_come(
+    director: Director, talker: TalkingDirector
+) -> None:
+    found = AuditEntry.objects.filter(action="order.dropped")
+    for count, entries, said in [(0, 0, ""), (2, 1, "2 messages"), (2, 1, ""), (3, 2, "1 message in")]:
+        talker.hello(worker="a", orders_dropped=count)
+        assert found.count() == entries and (not said or said in _last().reason)
+    talker.hello(worker="b", orders_dropped=1)
+    assert found.count() == 3, "another worker counts from the beginning"
+    assert (_last().actor, _last().object_kind) == ("director director1", "director")
+    for odd in (-1, True, "7", 10**30, None):
+        talker.hello(worker="b", orders_dropped=odd)
+    assert found.count() == 3
+
+
 def test_nobody_fills_the_log(db: None, settings: Any) -> None:
     stranger = Actor("anonymous", address="203.0.113.9")
     for _ in range(settings.AXES_FAILURE_LIMIT + 5):

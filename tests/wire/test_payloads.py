@@ -134,6 +134,7 @@ def test_facts_that_are_nested_very_deeply_are_none() -> None:
         "modules": [],
         "stand_in": False,
         "goes_back": False,
+        "orders_dropped": 0,
     }
 
 
