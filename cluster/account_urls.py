@@ -16,6 +16,7 @@ account_urls = [
     path("account/sessions/", account.sessions, name="sessions"),
     path("account/sessions/end-others/", account.sessions_end_others, name="sessions-end-others"),
     path("account/sessions/<int:pk>/end/", account.session_end, name="session-end"),
+    path("confirm/go-on/<slug:key>/", account.go_on, name="go-on"),
     path("confirm/", second_factor.confirm_by_password, name="account_reauthenticate"),
     path("confirm/code/", second_factor.confirm_by_code, name="mfa_reauthenticate"),
     path("confirm/key/", second_factor.confirm_by_key, name="mfa_reauthenticate_webauthn"),

@@ -3,6 +3,7 @@ more who they are before what cannot be undone."""
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from allauth.account.internal.flows.reauthentication import suspend_request
 from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
 from django.contrib import auth
+from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -57,6 +59,9 @@ CONFIRM_FIRST = frozenset(
         "audit-export",
     }
 )
+# A form of so many characters waits for its sender to come back from the provider.
+MOST_KEPT = 100_000
+_SENT = "sent-{}"
 # What somebody who has to enrol can still open.
 OPEN_WHILE_ENROLLING = frozenset(
     {
@@ -125,10 +130,33 @@ def _ask_again(request: HttpRequest) -> HttpResponse:
     if not settings.OIDC_URL:  # who let them in is not asked any more
         auth.logout(request)
         return redirect("login")
-    # The provider's answer begins a new session, which knows nothing of a form that was sent.
-    back = request.get_full_path() if request.method == "GET" else "/"
+    back = request.get_full_path() if request.method == "GET" else _kept(request)
     query = {"next": back, "auth_params": "prompt=login"}
     return redirect(f"{reverse('openid_connect_login', args=['oidc'])}?{urlencode(query)}")
+
+
+def _kept(request: HttpRequest) -> str:
+    """Where the person finds the form that they sent: the provider's answer begins a new session, which knows
+    nothing of it. Files are not kept."""
+    fields = [
+        (name, value)
+        for name, values in request.POST.lists()
+        for value in values
+        if name != "csrfmiddlewaretoken"
+    ]
+    if sum(len(name) + len(value) for name, value in fields) > MOST_KEPT:
+        return "/"
+    key = secrets.token_urlsafe(16)
+    sent = {"user": request.user.pk, "path": request.get_full_path(), "fields": fields}
+    cache.set(_SENT.format(key), sent, settings.CONFIRMED_FOR_S)
+    return reverse("go-on", args=[key])
+
+
+def kept(request: HttpRequest, key: str) -> dict[str, Any] | None:
+    """The `path` and the `fields` of a form that this person sent before they were asked who they are; None
+    where it is not kept any more, and for everybody else."""
+    sent: dict[str, Any] | None = cache.get(_SENT.format(key))
+    return sent if sent is not None and sent["user"] == request.user.pk else None
 
 
 def _whole_page(request: HttpRequest, url: str) -> HttpResponse:

@@ -16,7 +16,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from requests import RequestException
 
-from cluster import audit, refusals
+from cluster import audit, gates, refusals
 from cluster.actions import one_time_links, people, tokens
 from cluster.actions import sessions as session_actions
 from cluster.actions.problems import Rejected
@@ -66,6 +66,17 @@ def provider_begin(request: HttpRequest, provider_id: str) -> HttpResponse:
         refusals.note("sign-in.refused", "", by=actor(request), reason=f"{reason} {problem}")
         messages.error(request, reason)
         return redirect("account" if request.user.is_authenticated else "login")
+
+
+@never_cache
+@require_GET
+def go_on(request: OperatorRequest, key: str) -> HttpResponse:
+    """The form that somebody had sent when the provider was to ask them again: with one click it goes on."""
+    sent = gates.kept(request, key)
+    if sent is None:
+        messages.error(request, "What you had sent is not kept any more. Nothing was changed; do it again.")
+        return redirect("overview")
+    return render(request, "account/go_on.html", {"sent": sent})
 
 
 def form_refused(request: HttpRequest, reason: str = "") -> HttpResponse:

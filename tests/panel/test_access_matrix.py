@@ -176,7 +176,7 @@ PUBLIC = {
 }
 # Pages of the library that signs people in: each shows what is one's own, where there is something.
 OWN = {
-    *("account_reauthenticate", "mfa_reauthenticate", "mfa_reauthenticate_webauthn"),
+    *("account_reauthenticate", "mfa_reauthenticate", "mfa_reauthenticate_webauthn", "go-on"),
     *("mfa_index", "mfa_list_webauthn", "mfa_activate_totp", "mfa_deactivate_totp", "mfa_add_webauthn"),
     *("mfa_remove_webauthn", "mfa_view_recovery_codes", "mfa_generate_recovery_codes"),
 }
@@ -428,7 +428,7 @@ def test_ids_of_another_cluster_do_nothing_in_ones_own(
 
 @pytest.mark.parametrize("name", sorted(OWN))
 def test_what_is_ones_own_is_shown_to_who_is_signed_in_and_to_no_stranger(name: str, vera: Client) -> None:
-    url = reverse(name, args=[1] if name == "mfa_remove_webauthn" else [])
+    url = reverse(name, args=[1] if name in ("mfa_remove_webauthn", "go-on") else [])
     assert vera.get(url).status_code in (200, 302, 404)
     response = Client().get(url)
     assert response.status_code == 302 and response["Location"].startswith("/sign-in/")

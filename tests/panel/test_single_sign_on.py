@@ -15,13 +15,16 @@ import pytest
 from allauth.mfa.models import Authenticator
 from allauth.mfa.webauthn.forms import LoginWebAuthnForm
 from django.contrib.auth.models import Group, User
+from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
+from cluster import gates
 from cluster.actions import tokens
 from cluster.models import AuditEntry, Cluster, Role, RoleBinding
 from lvsadmin import env
 from tests.panel import openid_provider as agreed
+from tests.panel.conftest import text_of
 from tests.panel.openid_provider import visit
 from tests.panel.openid_provider.visit import Browser, NotLetIn
 from tests.panel.test_roles import acting
@@ -74,6 +77,15 @@ def pass_a_quarter(monkeypatch: pytest.MonkeyPatch) -> None:
     """For the panel it is 16 minutes later."""
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() + 16 * 60)
+
+
+def forget_a_quarter(client: Client) -> None:
+    """The session was opened 16 minutes earlier, with what was shown then."""
+    session = client.session
+    session["signed_in_at"] -= 16 * 60
+    for record in session["account_authentication_methods"]:
+        record["at"] -= 16 * 60
+    session.save()
 
 
 def said(client: Client) -> str:
@@ -225,11 +237,7 @@ def test_before_what_is_final_the_provider_is_asked_again(sso: str, client: Clie
     there = Browser()
     come_back(client, "olga", browser=there)
     RoleBinding.objects.create(user=User.objects.get(), role=Role.ADMINISTRATOR, cluster=None)
-    session = client.session
-    session["signed_in_at"] -= 16 * 60
-    for record in session["account_authentication_methods"]:
-        record["at"] -= 16 * 60
-    session.save()
+    forget_a_quarter(client)
     asked = client.get(reverse("person-new"))
     assert asked["Location"].startswith(BEGIN) and "prompt" in asked["Location"]
     assert "prompt=login" in client.get(asked["Location"])["Location"]
@@ -256,6 +264,40 @@ def test_what_the_provider_remembers_is_no_answer_before_what_is_final(
     assert other.get(path_of(there.visit(away, "olga")))["Location"] == reverse("account")
     assert "did not ask you again" in other.get(reverse("account")).content.decode()
     assert other.get(reverse("person-new"))["Location"].startswith(BEGIN)
+
+
+def test_a_form_that_was_sent_before_the_provider_asks_again_is_not_lost(
+    sso: str, client: Client, ann: Client
+) -> None:
+    there = Browser()
+    come_back(client, "olga", browser=there)
+    RoleBinding.objects.create(user=User.objects.get(username="olga"), role=Role.ADMINISTRATOR, cluster=None)
+    assert client.get(reverse("person-new")).status_code == 200
+    forget_a_quarter(client)
+    form = {"username": "newcomer", "role": "viewer", "cluster": "", "csrfmiddlewaretoken": "x"}
+    asked = client.post(reverse("person-new"), form)
+    assert asked["Location"].startswith(BEGIN) and not User.objects.filter(username="newcomer").exists()
+    back = come_back(client, "olga", asked["Location"], there)["Location"]
+    page = client.get(back)
+    assert "Go on with what you sent?" in text_of(page) and "newcomer" in text_of(page)
+    assert page.context["sent"]["path"] == reverse("person-new")
+    again = dict(page.context["sent"]["fields"])
+    assert again == {"username": "newcomer", "role": "viewer", "cluster": ""}
+    assert client.post(page.context["sent"]["path"], again).status_code == 302
+    assert User.objects.filter(username="newcomer").exists()
+    assert ann.get(back)["Location"] == "/", "nobody else sees it"
+    cache.clear()
+    assert "is not kept any more" in client.get(back, follow=True).content.decode()
+
+
+def test_a_form_that_is_too_large_to_keep_is_not(
+    sso: str, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    come_back(client, "olga")
+    RoleBinding.objects.create(user=User.objects.get(username="olga"), role=Role.ADMINISTRATOR, cluster=None)
+    pass_a_quarter(monkeypatch)
+    asked = client.post(reverse("person-new"), {"username": "x" * gates.MOST_KEPT})
+    assert parse_qs(urlsplit(asked["Location"]).query)["next"] == ["/"]
 
 
 def test_what_the_provider_remembers_is_enough_to_tie_an_account(
