@@ -123,6 +123,16 @@ def service_rows(cluster: Cluster) -> dict[state.ServiceKey, VirtualService]:
     return {service_value(row, with_backends=False).key: row for row in cluster.services.all()}
 
 
+def rows_by_target(cluster: Cluster) -> dict[str, VirtualService | Backend]:
+    """The draft's services and backends by what the audit log calls them."""
+    prefetch_related_objects([cluster], "services__backends")
+    found: dict[str, VirtualService | Backend] = {}
+    for key, row in service_rows(cluster).items():
+        found[str(key)] = row
+        found |= {f"{backend_value(backend).key} of {key}": backend for backend in row.backends.all()}
+    return found
+
+
 def service_value(service: VirtualService, *, with_backends: bool = True) -> state.Service:
     """One row as a value; without backends, the header that rules judge alone."""
     key = state.ServiceKey(

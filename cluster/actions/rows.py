@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cluster import desired
@@ -13,15 +13,15 @@ from cluster.ipvs.traffic import document
 from cluster.ipvs.traffic.policy import Policy
 from cluster.models import Backend, Cluster, VirtualService
 
+_AT_ONCE = 500
+
 
 def write_draft(cluster: Cluster, said: Said, *, names: Mapping[str, str], by: Actor) -> None:
     """Make the draft say just this; what says it already stays as it is. `names` are for services and
     backends that come, by what the audit log calls them. ValueError, with a sentence, where no row can."""
     table, policies, switches = said
     rows = desired.service_rows(cluster)
-    for key, row in rows.items():
-        if key not in table.by_key:
-            row.delete()
+    remove([row for key, row in rows.items() if key not in table.by_key])
     for service in table:
         row = write_service(cluster, rows.get(service.key), service, by, names)
         write_policy(row, policies.get(service.key, Policy()), by)
@@ -54,9 +54,15 @@ def write_service(
                 setattr(backend, name, value)
             backend.version, backend.changed_by = backend.version + 1, by.name
             backend.save()
-    for gone in there.values():
-        gone.delete()
+    remove(list(there.values()))
     return row
+
+
+def remove(rows: Sequence[VirtualService] | Sequence[Backend]) -> None:
+    """Delete them, in parts of which each is one statement. The objects keep their ids, for the audit log."""
+    for at in range(0, len(rows), _AT_ONCE):
+        part = rows[at : at + _AT_ONCE]
+        type(part[0])._default_manager.filter(pk__in=[row.pk for row in part]).delete()
 
 
 def write_policy(row: VirtualService, policy: Policy, by: Actor) -> None:

@@ -1,0 +1,166 @@
+"""An object's whole history: what was done to it by itself, with its service, and with the whole draft."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.actions import backends, changes, clusters, drafts, imports, policies, services
+from cluster.audit import Actor, chain
+from cluster.draft import draft_changes
+from cluster.ipvs.state import Backend as BackendValue
+from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
+from cluster.ipvs.traffic.checks import Check, CheckKind
+from cluster.ipvs.traffic.policy import Policy
+from cluster.models import AuditEntry, Backend, Cluster, Job, Revision, VirtualService
+from tests.panel.conftest import ANN, apply_draft
+from tests.panel.test_approvals import print_of
+
+OLGA = Actor("olga", request_id="request-2", role="operator")
+SHOP = "TCP 192.168.50.10:80"
+ONE, TWO = (f"192.168.50.{number}:80 of {SHOP}" for number in (11, 12))
+KEY = ServiceKey(Protocol.TCP, "192.168.50.10", 80)
+OTHER = Service(ServiceKey(Protocol.UDP, "192.0.2.9", 53), backends=(BackendValue("192.0.2.10", 53),))
+
+
+def fresh(cluster: Cluster) -> Cluster:
+    return Cluster.objects.get(pk=cluster.pk)
+
+
+def history(row: VirtualService | Backend) -> list[AuditEntry]:
+    kind = "service" if isinstance(row, VirtualService) else "backend"
+    return list(AuditEntry.objects.filter(object_kind=kind, object_id=str(row.pk)).order_by("sequence"))
+
+
+def actions(row: VirtualService | Backend) -> list[str]:
+    return [entry.action for entry in history(row)]
+
+
+def take(cluster: Cluster, *found: Service, replace: bool = False) -> None:
+    seen = print_of(cluster)
+    imports.import_table(cluster, Table(found), replace=replace, seen=seen, source="a file", by=OLGA)
+
+
+def roll_back(cluster: Cluster, number: int) -> None:
+    revision = Revision.objects.get(cluster=cluster, number=number)
+    drafts.roll_back(fresh(cluster), revision, seen=print_of(cluster), by=OLGA)
+
+
+def discard(cluster: Cluster, item: str) -> None:
+    drafts.discard(fresh(cluster), item=item, seen=print_of(cluster), by=OLGA)
+
+
+@pytest.fixture
+def applied(web: Cluster, backend: Backend, job: Job) -> Cluster:
+    """Revision 1 is the service shop with one backend, which has a name."""
+    Backend.objects.update(name="real1")
+    return web
+
+
+def test_an_import_is_in_the_history_of_each_object(applied: Cluster, backend: Backend) -> None:
+    service = backend.service
+    changed = Service(
+        KEY, "wrr", backends=(BackendValue("192.168.50.11", 80, weight=4), BackendValue("192.168.50.12", 80))
+    )
+    take(applied, changed, OTHER)
+    (entry,) = history(service)[1:]
+    assert (entry.action, entry.target, entry.actor, entry.role) == (
+        "cluster.import",
+        SHOP,
+        "olga",
+        "operator",
+    )
+    assert entry.before == {"what": "service", "scheduler": "rr"}
+    assert entry.after == {"what": "service", "scheduler": "wrr"}
+    (entry,) = history(backend)[1:]
+    assert (entry.target, entry.before and entry.before["weight"]) == (ONE, "1")
+    assert entry.after == {"what": "backend", "weight": "4"}
+    (entry,) = history(Backend.objects.get(address="192.168.50.12"))
+    assert (entry.target, entry.before, entry.reason) == (TWO, None, "")
+    (entry,) = history(Backend.objects.get(address="192.0.2.10"))
+    assert (entry.target, entry.reason) == ("192.0.2.10:53 of UDP 192.0.2.9:53", "with its service")
+    whole = AuditEntry.objects.first()
+    assert whole and (whole.target, whole.object_kind) == ("a file", "cluster")
+    assert AuditEntry.objects.filter(request_id="request-2").count() == 6
+    assert chain.verify() is None
+
+
+def test_what_an_import_removes_has_its_name_in_the_log(applied: Cluster, backend: Backend) -> None:
+    service = backend.service
+    take(applied, OTHER, replace=True)
+    entry = history(service)[-1]
+    assert (entry.action, entry.after) == ("cluster.import", None)
+    assert entry.before == {"what": "service", "scheduler": "rr", "name": "shop"}
+    entry = history(backend)[-1]
+    assert (entry.after, entry.reason) == (None, "with its service")
+    assert entry.before == {"what": "backend", "settings": "masquerade weight 1", "name": "real1"}
+
+
+def test_roll_back_and_discard_all_are_in_the_history_of_each_object(
+    applied: Cluster, backend: Backend
+) -> None:
+    backends.set_weight(backend, seen_version=1, weight=7, by=ANN)
+    drafts.discard_all(fresh(applied), seen=print_of(applied), by=OLGA)
+    backends.set_weight(backend, seen_version=3, weight=8, by=ANN)
+    apply_draft(applied)
+    roll_back(applied, 1)
+    assert actions(backend)[1:] == [
+        "backend.set-weight",
+        "draft.discard-all",
+        "backend.set-weight",
+        "draft.roll-back",
+    ]
+    assert [entry.action for entry in AuditEntry.objects.filter(object_kind="cluster", actor="olga")] == [
+        "draft.roll-back",
+        "draft.discard-all",
+    ]
+
+
+def test_policies_and_checks_that_go_back_are_in_the_histories(applied: Cluster, backend: Backend) -> None:
+    service = VirtualService.objects.get()
+    policies.set_policy(service, Policy(ramp_s=9), seen_version=1, is_administrator=True, by=ANN)
+    policies.set_override(backend, Check(CheckKind.PING), seen_version=1, is_administrator=True, by=ANN)
+    roll_back(applied, 1)
+    entry = history(service)[-1]
+    assert (entry.action, entry.target, entry.after and entry.after["what"]) == (
+        "draft.roll-back",
+        SHOP,
+        "policy",
+    )
+    assert entry.before and entry.before["Slow start"] == "over 9 s after it came back"
+    entry = history(backend)[-1]
+    assert (entry.target, entry.after) == (ONE, {"what": "check", "check": "the service's"})
+
+
+def test_a_backend_says_that_it_went_and_came_with_its_service(applied: Cluster, backend: Backend) -> None:
+    services.remove_service(VirtualService.objects.get(), by=ANN)
+    entry = history(backend)[-1]
+    assert (entry.action, entry.target, entry.reason) == ("backend.remove", ONE, "with its service")
+    assert entry.before and entry.before["name"] == "real1"
+    discard(applied, f"service {SHOP}")
+    entry = history(Backend.objects.get())[-1]
+    assert (entry.action, entry.reason) == ("draft.discard", "with its service")
+
+
+def test_a_draft_that_goes_back_whole_tells_who_by_each_object(applied: Cluster, backend: Backend) -> None:
+    backends.set_weight(backend, seen_version=1, weight=7, by=ANN)
+    clusters.set_switches(fresh(applied), {"conntrack": "1"}, seen={}, by=ANN)
+    changes.apply(fresh(applied), seen=print_of(applied), reason="x", by=ANN)
+    policies.set_policy(
+        VirtualService.objects.get(), Policy(ramp_s=9), seen_version=1, is_administrator=True, by=ANN
+    )
+    roll_back(applied, 1)
+    told = {
+        change.difference.id: [(edit.actor, edit.action) for edit in change.edits]
+        for change in draft_changes(fresh(applied))
+    }
+    rolled = ("olga", "draft.roll-back")
+    assert told == {f"backend {ONE}": [rolled], "switches all directors": [rolled]}
+
+
+def test_a_service_that_goes_does_not_name_each_of_its_backends(applied: Cluster, backend: Backend) -> None:
+    backends.add_backend(VirtualService.objects.get(), backends.BackendFields("192.168.50.12", 80), by=ANN)
+    apply_draft(applied)
+    take(applied, OTHER, replace=True)
+    changes_now = draft_changes(fresh(applied))
+    told = {one.difference.id: [edit.target for edit in one.edits] for one in changes_now}
+    assert told == {f"service {SHOP}": [SHOP], "service UDP 192.0.2.9:53": ["UDP 192.0.2.9:53"]}
