@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from django.db.models import Model
+from django.db.models.fields.json import KT
 
 from cluster import desired
 from cluster.approval import draft_edits
 from cluster.ipvs.compare import ALL_DIRECTORS, Difference, compare
-from cluster.models import AuditEntry, Cluster
+from cluster.models import AuditEntry, Backend, Cluster, VirtualService
 
 # Of more edits than this without an apply that stays the oldest are passed over.
 MOST_EDITS = 5000
+# A table of so many backends that was removed at once comes back as it was.
+MOST_REMOVALS = 100_000
 # Edits of the whole draft: what they did to an object they tell of each, and the whole in one entry more.
 _WHOLE = ("cluster.import", "draft.discard-all", "draft.roll-back")
+_REMOVALS = ("service.remove", "backend.remove", "draft.discard", *_WHOLE)
+_MODELS: dict[str, type[Model]] = {"service": VirtualService, "backend": Backend}
 # The reason of a backend's entry where the service's own tells what was done.
 WITH_ITS_SERVICE = "with its service"
 _OF_POLICIES = ("service.set-policy", "backend.set-check")
@@ -25,6 +33,16 @@ class DraftChange:
 
     difference: Difference
     edits: list[AuditEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A service or backend that was removed: the id that it had, None where that is another row's now, its
+    name, and its version, which goes on: a form that was opened before must not fit again."""
+
+    pk: int | None = None
+    name: str = ""
+    version: int = 0
 
 
 def draft_changes(cluster: Cluster) -> list[DraftChange]:
@@ -50,13 +68,31 @@ def draft_differences(cluster: Cluster) -> list[Difference]:
     return compare(desired.revision_said(cluster.revisions.first()), desired.draft_said(cluster))
 
 
-def former_names(cluster: Cluster) -> dict[str, str]:
-    """What services and backends that were removed from what is in force were called, by their target."""
-    names: dict[str, str] = {}
-    removed = draft_edits(cluster).filter(action__in=("service.remove", "backend.remove"))
-    for entry in removed.order_by("sequence")[:MOST_EDITS]:
-        names[entry.target] = str((entry.before or {}).get("name", ""))
-    return names
+def former(cluster: Cluster, targets: Collection[str]) -> dict[str, Former]:
+    """What the audit log knows of those of these targets that were removed from the draft, whenever that was:
+    the newest MOST_REMOVALS of the cluster are looked at."""
+    if not targets:
+        return {}
+    removed = AuditEntry.objects.filter(cluster_uuid=str(cluster.uuid), action__in=_REMOVALS, result="done")
+    # What an entry tells the removal of has nothing after it.
+    removed = removed.filter(after__isnull=True, object_kind__in=_MODELS).order_by("-sequence")
+    said = removed.values_list(
+        "target", "object_kind", "object_id", KT("before__name"), KT("before__version")
+    )
+    found: dict[str, Former] = {}
+    ids: dict[str, dict[int, str]] = {kind: {} for kind in _MODELS}
+    for target, kind, pk, name, version in said[:MOST_REMOVALS]:
+        if target in targets and target not in found:
+            found[target] = Former(None, name or "", int(version or 0))
+            if pk.isdecimal():
+                # Who had two addresses one after the other comes back at the last.
+                ids[kind].setdefault(int(pk), target)
+    for kind, model in _MODELS.items():
+        taken = model._default_manager.only("pk").in_bulk(ids[kind])
+        for pk, target in ids[kind].items():
+            if pk not in taken:
+                found[target] = replace(found[target], pk=pk)
+    return found
 
 
 def _what(entry: AuditEntry) -> str:

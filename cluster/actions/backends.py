@@ -80,21 +80,23 @@ def set_weight(backend: Backend, *, seen_version: int, weight: int, by: Actor) -
 def remove_backend(backend: Backend, *, by: Actor) -> None:
     """Remove a backend from the draft. Rejected where somebody else has already."""
     lock_cluster(backend.service.cluster)
-    said = removal(backend, by=by)
-    if not Backend.objects.filter(pk=backend.pk).delete()[0]:
+    row = Backend.objects.filter(pk=backend.pk).select_related("service__cluster").first()
+    if row is None:
         raise Rejected(Problem("", f"Somebody has removed {backend} meanwhile."))
+    said = removal(row, by=by)
+    row.delete()
     audit.record_all([said])
 
 
 def removal(backend: Backend, *, by: Actor, reason: str = "") -> AuditEntry:
-    """The entry that it was removed, whose `before` has what it is found again by."""
+    """The entry that it was removed. By what `before` says it comes back as the same."""
     return audit.entry(
         "backend.remove",
         _target(backend),
         by=by,
         about=backend,
         cluster=backend.service.cluster,
-        before=values(backend, NAMES),
+        before=values(backend, (*NAMES, "version")),
         reason=reason,
     )
 

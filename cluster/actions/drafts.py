@@ -11,7 +11,7 @@ from cluster.actions.histories import Draft, draft_of, entries
 from cluster.actions.problems import Rejected, lock_cluster
 from cluster.actions.rows import write_draft
 from cluster.audit import Actor
-from cluster.draft import draft_differences, former_names
+from cluster.draft import draft_differences
 from cluster.ipvs.compare import Said, compare, without
 from cluster.ipvs.formats.ipvsadm import save
 from cluster.ipvs.rules import Problem, table_problems
@@ -76,7 +76,7 @@ def _seen_draft(cluster: Cluster, seen: str) -> Said:
 
 def _write(cluster: Cluster, said: Said, by: Actor) -> None:
     try:
-        write_draft(cluster, said, names=former_names(cluster), by=by)
+        write_draft(cluster, said, by=by)
     except ValueError as error:
         raise Rejected(Problem("", str(error))) from None
 

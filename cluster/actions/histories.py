@@ -34,14 +34,14 @@ def draft_of(cluster: Cluster) -> Draft:
 
 def entries(action: str, before: Draft, after: Draft, *, by: Actor, cluster: Cluster) -> list[AuditEntry]:
     """An entry for each object that differs: services, backends, policies, and the switches, which are the
-    cluster's. What goes has its name in `before` and no `after`, by which the log knows it when it comes
-    back. Backwards, because the log is read so: a service, and below it its backends."""
+    cluster's. What goes has name and version in `before` and no `after`: by that it comes back as the same.
+    Backwards, because the log is read so: a service, and below it its backends."""
     differences = [*each(before.said, after.said), *_checks(before, after)]
     whole = {one.service for one in differences if one.noun == "service" and one.kind != "change"}
     found = []
     for one in reversed(differences):
         row = after.rows.get(one.target) or before.rows.get(one.target)
-        was, now = _sides(one, row.name if row else "")
+        was, now = _sides(one, row)
         goes_along = one.noun == "backend" and one.service in whole
         found.append(
             audit.entry(
@@ -58,12 +58,14 @@ def entries(action: str, before: Draft, after: Draft, *, by: Actor, cluster: Clu
     return found
 
 
-def _sides(one: Difference, name: str) -> Sides:
+def _sides(one: Difference, row: ServiceRow | BackendRow | None) -> Sides:
     was = {"what": one.noun, **{row: then for row, then, _ in one.rows}}
     now = {"what": one.noun, **{row: then for row, _, then in one.rows}}
-    if one.noun not in ("service", "backend") or one.kind == "change":
+    if row is None or one.noun not in ("service", "backend") or one.kind == "change":
         return was, now
-    return (was | {"name": name}, None) if one.kind == "remove" else (None, now | {"name": name})
+    if one.kind == "remove":
+        return was | {"name": row.name, "version": row.version}, None
+    return None, now | {"name": row.name}
 
 
 def _checks(before: Draft, after: Draft) -> Iterator[Difference]:

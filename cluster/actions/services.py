@@ -64,12 +64,15 @@ def edit_service(service: VirtualService, said: ServiceFields, *, seen_version: 
 def remove_service(service: VirtualService, *, by: Actor) -> None:
     """Remove a service and its backends from the draft. Rejected where somebody else has already."""
     lock_cluster(service.cluster)
-    gone = list(service.backends.all())
-    before = values(service, NAMES) | {"backends": [str(backend) for backend in gone]}
-    if not VirtualService.objects.filter(pk=service.pk).delete()[0]:
+    row = VirtualService.objects.filter(pk=service.pk).select_related("cluster").first()
+    if row is None:
         raise Rejected(Problem("", f"Somebody has removed {service} meanwhile."))
+    gone = list(row.backends.all())
     entries = [backends.removal(backend, by=by, reason=WITH_ITS_SERVICE) for backend in gone]
-    entries.append(audit.entry("service.remove", service, by=by, cluster=service.cluster, before=before))
+    # By what is said here it comes back as the same.
+    before = values(row, (*NAMES, "version")) | {"backends": [str(backend) for backend in gone]}
+    entries.append(audit.entry("service.remove", row, by=by, cluster=row.cluster, before=before))
+    row.delete()
     audit.record_all(entries)
 
 

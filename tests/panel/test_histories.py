@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from cluster.actions import backends, changes, clusters, drafts, imports, policies, services
+from cluster.actions.problems import Changed
 from cluster.audit import Actor, chain
 from cluster.draft import draft_changes
 from cluster.ipvs.state import Backend as BackendValue
@@ -89,10 +92,11 @@ def test_what_an_import_removes_has_its_name_in_the_log(applied: Cluster, backen
     take(applied, OTHER, replace=True)
     entry = history(service)[-1]
     assert (entry.action, entry.after) == ("cluster.import", None)
-    assert entry.before == {"what": "service", "scheduler": "rr", "name": "shop"}
+    assert entry.before == {"what": "service", "scheduler": "rr", "name": "shop", "version": 1}
     entry = history(backend)[-1]
     assert (entry.after, entry.reason) == (None, "with its service")
-    assert entry.before == {"what": "backend", "settings": "masquerade weight 1", "name": "real1"}
+    said = {"settings": "masquerade weight 1", "name": "real1", "version": 1}
+    assert entry.before == {"what": "backend"} | said
 
 
 def test_roll_back_and_discard_all_are_in_the_history_of_each_object(
@@ -164,3 +168,91 @@ def test_a_service_that_goes_does_not_name_each_of_its_backends(applied: Cluster
     changes_now = draft_changes(fresh(applied))
     told = {one.difference.id: [edit.target for edit in one.edits] for one in changes_now}
     assert told == {f"service {SHOP}": [SHOP], "service UDP 192.0.2.9:53": ["UDP 192.0.2.9:53"]}
+
+
+def test_what_comes_back_is_the_same_whatever_brings_it_back(applied: Cluster, backend: Backend) -> None:
+    shop = Service(KEY, "rr", backends=(BackendValue("192.168.50.11", 80),))
+    ids = (backend.service_id, backend.pk)
+
+    def is_back() -> bool:
+        row = Backend.objects.select_related("service").get(address="192.168.50.11")
+        return (row.service_id, row.pk, row.service.name, row.name) == (*ids, "shop", "real1")
+
+    services.remove_service(VirtualService.objects.get(), by=ANN)
+    discard(applied, f"service {SHOP}")
+    assert is_back()
+    backends.remove_backend(Backend.objects.get(), by=ANN)
+    drafts.discard_all(fresh(applied), seen=print_of(applied), by=OLGA)
+    assert is_back()
+    take(applied, OTHER, replace=True)
+    roll_back(applied, 1)
+    assert is_back()
+    services.remove_service(VirtualService.objects.get(pk=ids[0]), by=ANN)
+    take(applied, shop)
+    assert is_back()
+    backends.remove_backend(Backend.objects.get(), by=ANN)
+    apply_draft(applied)
+    roll_back(applied, 1)
+    assert is_back(), "also what was removed before the last apply"
+    assert actions(Backend.objects.get())[1:] == [
+        *("backend.remove", "draft.discard", "backend.remove", "draft.discard-all", "cluster.import"),
+        *("draft.roll-back", "backend.remove", "cluster.import", "backend.remove", "draft.roll-back"),
+    ]
+
+
+def test_a_form_from_before_a_removal_does_not_fit_what_came_back(applied: Cluster, backend: Backend) -> None:
+    seen = backend.version
+    backends.remove_backend(backend, by=ANN)
+    discard(applied, f"backend {ONE}")
+    with pytest.raises(Changed, match="olga has changed it since you opened this form"):
+        backends.set_weight(Backend.objects.get(), seen_version=seen, weight=7, by=ANN)
+
+
+def test_what_has_no_id_to_come_back_to_gets_a_new_one(
+    applied: Cluster, backend: Backend, other: Cluster
+) -> None:
+    service = backend.service
+    services.remove_service(service, by=ANN)
+    taken = VirtualService.objects.create(pk=service.pk, cluster=other, address="192.0.2.1", port=80)
+    discard(applied, f"service {SHOP}")
+    row = VirtualService.objects.get(cluster=applied)
+    assert row.pk != taken.pk and row.name == "shop" and row.backends.get().pk == backend.pk
+
+
+def test_a_log_of_another_cluster_gives_no_id(applied: Cluster, backend: Backend, other: Cluster) -> None:
+    services.remove_service(VirtualService.objects.get(), by=ANN)
+    take(other, Service(KEY, "rr", backends=(BackendValue("192.168.50.11", 80),)))
+    row = VirtualService.objects.get()
+    assert (row.name, row.pk == backend.service_id) == ("", False)
+
+
+def test_who_had_two_addresses_comes_back_once(applied: Cluster, backend: Backend) -> None:
+    backends.remove_backend(backend, by=ANN)
+    discard(applied, f"backend {ONE}")
+    row = Backend.objects.get()
+    said = backends.BackendFields("192.168.50.12", 80)
+    backends.edit_backend(row, said, seen_version=row.version, by=ANN)
+    backends.remove_backend(row, by=ANN)
+    both = (BackendValue("192.168.50.11", 80), BackendValue("192.168.50.12", 80))
+    take(applied, Service(KEY, "rr", backends=both))
+    assert Backend.objects.get(address="192.168.50.12").pk == backend.pk
+    assert Backend.objects.count() == 2
+
+
+def test_the_database_gives_no_id_a_second_time(applied: Cluster, backend: Backend) -> None:
+    """What lets a row come back under its id; on PostgreSQL an identity, on SQLite AUTOINCREMENT."""
+    newest = backends.add_backend(backend.service, backends.BackendFields("192.168.50.12", 80), by=ANN)
+    backends.remove_backend(newest, by=ANN)
+    after = backends.add_backend(backend.service, backends.BackendFields("192.168.50.13", 80), by=ANN)
+    assert after.pk > newest.pk
+    Backend.objects.create(pk=newest.pk, service=backend.service, address="192.168.50.12", port=80)
+    last = backends.add_backend(backend.service, backends.BackendFields("192.168.50.14", 80), by=ANN)
+    assert last.pk > after.pk
+
+
+def test_nothing_is_looked_up_where_nothing_comes_back(applied: Cluster, backend: Backend) -> None:
+    backends.set_weight(backend, seen_version=1, weight=7, by=ANN)
+    seen = print_of(applied)
+    with CaptureQueriesContext(connection) as caught:
+        drafts.discard_all(fresh(applied), seen=seen, by=OLGA)
+    assert not [one for one in caught.captured_queries if '"after" IS NULL' in one["sql"]]
