@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -130,6 +131,21 @@ def rows_by_target(cluster: Cluster) -> dict[str, VirtualService | Backend]:
     for key, row in service_rows(cluster).items():
         found[str(key)] = row
         found |= {f"{backend_value(backend).key} of {key}": backend for backend in row.backends.all()}
+    return found
+
+
+def spoken_of(cluster: int | None, targets: Set[str]) -> dict[str, VirtualService | Backend]:
+    """The rows of this cluster that a director's texts mean, so that what befell a backend is in its history
+    as well. At most one question for the backends and one for the services, however many there are."""
+    addresses = set()
+    for target in targets:
+        # A stranger's text is no address to a database.
+        with suppress(ValueError):
+            addresses.add(state.canonical_address(target.partition(" of ")[0].rpartition(":")[0].strip("[]")))
+    rows = Backend.objects.filter(service__cluster=cluster, address__in=addresses).select_related("service")
+    found: dict[str, VirtualService | Backend] = {f"{row} of {row.service}": row for row in rows}
+    if targets - set(found):
+        found |= {str(row): row for row in VirtualService.objects.filter(cluster=cluster)}
     return found
 
 

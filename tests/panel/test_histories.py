@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
-from cluster.actions import backends, changes, clusters, drafts, imports, policies, services
+from cluster.actions import (
+    backends,
+    changes,
+    clusters,
+    drafts,
+    drifts,
+    imports,
+    policies,
+    services,
+)
 from cluster.actions.problems import Changed
 from cluster.audit import Actor, chain
 from cluster.draft import draft_changes
@@ -14,9 +27,10 @@ from cluster.ipvs.state import Backend as BackendValue
 from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
 from cluster.ipvs.traffic.checks import Check, CheckKind
 from cluster.ipvs.traffic.policy import Policy
-from cluster.models import AuditEntry, Backend, Cluster, Job, Revision, VirtualService
-from tests.panel.conftest import ANN, apply_draft
+from cluster.models import AuditEntry, Backend, Cluster, Drift, Job, Revision, Run, VirtualService
+from tests.panel.conftest import ANN, TalkingDirector, apply_draft
 from tests.panel.test_approvals import print_of
+from tests.panel.test_drifts import BACKEND, PLACE, of_service, tell, wrong
 
 OLGA = Actor("olga", request_id="request-2", role="operator")
 SHOP = "TCP 192.168.50.10:80"
@@ -256,3 +270,72 @@ def test_nothing_is_looked_up_where_nothing_comes_back(applied: Cluster, backend
     with CaptureQueriesContext(connection) as caught:
         drafts.discard_all(fresh(applied), seen=seen, by=OLGA)
     assert not [one for one in caught.captured_queries if '"after" IS NULL' in one["sql"]]
+
+
+def test_what_drifted_is_in_the_history_of_its_row(
+    applied: Cluster, backend: Backend, talker: TalkingDirector
+) -> None:
+    tell(talker, wrong(), of_service())
+    tell(talker, of_service(), healed=[wrong()])
+    assert actions(backend)[1:] == ["drift.found", "drift.healed", "drift.gone"]
+    assert history(backend)[-1].target == f"{ONE} on director1"
+    drift = Drift.objects.get(gone_at=None)
+    drifts.revert(drift, by=ANN)
+    drifts.adopt(drift, by=ANN)
+    assert actions(backend.service)[1:] == ["drift.found", "drift.revert", "service.edit", "drift.adopt"]
+    assert AuditEntry.objects.filter(target=str(drift)).count() == 3
+
+
+def test_an_adopted_removal_ends_the_history_and_a_stranger_has_none(
+    applied: Cluster, backend: Backend, talker: TalkingDirector
+) -> None:
+    tell(talker, wrong(actual=None), strange(0))
+    drifts.adopt(Drift.objects.get(label=ONE), by=ANN)
+    assert actions(backend)[1:] == ["drift.found", "backend.remove", "drift.adopt"]
+    stranger = AuditEntry.objects.get(target__startswith="192.168.50.100:80")
+    assert (stranger.action, stranger.object_kind) == ("drift.found", "")
+
+
+def test_however_much_drifts_the_rows_are_asked_for_once(
+    applied: Cluster, talker: TalkingDirector, backend: Backend
+) -> None:
+    asked = []
+    for count in (1, 40):
+        with CaptureQueriesContext(connection) as caught:
+            tell(talker, *(strange(number) for number in range(count)))
+        rows = [one["sql"] for one in caught.captured_queries if 'FROM "cluster_backend"' in one["sql"]]
+        asked.append((len(rows), sum("cluster_audithead" in one["sql"] for one in caught.captured_queries)))
+    assert asked == [(1, 2)] * 2
+
+
+def strange(number: int) -> dict[str, Any]:
+    """A backend that the draft does not have."""
+    address = {"address": f"192.168.50.{100 + number}"}
+    return wrong(wanted=None, actual=BACKEND | address) | {
+        "service": PLACE["service"],
+        "backend": address | {"port": 80},
+    }
+
+
+def test_a_services_whole_history_is_found_by_one_search(
+    applied: Cluster, backend: Backend, talker: TalkingDirector, ann: Client
+) -> None:
+    """Through removal and return, in order, and each backend's likewise."""
+    talker.finish(Run.objects.get(job__revision__number=1))
+    service = backend.service
+    said = services.ServiceFields("tcp", "192.168.50.10", 80, scheduler="wrr", name="shop")
+    services.edit_service(service, said, seen_version=1, by=ANN)
+    apply_draft(applied)
+    take(applied, OTHER, replace=True)
+    roll_back(applied, 2)
+    assert service.pk == VirtualService.objects.get().pk
+    tell(talker, of_service())
+    services.remove_service(VirtualService.objects.get(), by=ANN)
+    expected = [
+        *("service.add", "service.edit", "cluster.import", "draft.roll-back"),
+        *("drift.found", "service.remove"),
+    ]
+    page = ann.get(reverse("audit-list"), {"q": f"object:service/{service.pk}"})
+    assert [entry["action"] for entry in page.context["entries"]] == expected[::-1]
+    assert actions(backend) == ["backend.add", "cluster.import", "draft.roll-back", "backend.remove"]
+    assert chain.verify() is None
