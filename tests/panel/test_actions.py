@@ -61,6 +61,7 @@ def _writes_one_entry(action: str, do: Callable[[], Any]) -> AuditEntry:
     assert AuditEntry.objects.count() == before + 1
     entry = AuditEntry.objects.first()
     assert entry is not None and entry.action == action and entry.actor in ("ann", "panel")
+    assert entry.object_kind and entry.object_id, "it is in the history of what it is about"
     return entry
 
 
