@@ -14,6 +14,7 @@ from cluster.actions import (
     backends,
     changes,
     clusters,
+    directors,
     drafts,
     drifts,
     imports,
@@ -27,7 +28,7 @@ from cluster.ipvs.state import Backend as BackendValue
 from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
 from cluster.ipvs.traffic.checks import Check, CheckKind
 from cluster.ipvs.traffic.policy import Policy
-from cluster.models import AuditEntry, Backend, Cluster, Drift, Job, Revision, Run, VirtualService
+from cluster.models import AuditEntry, Backend, Cluster, Director, Drift, Job, Revision, Run, VirtualService
 from tests.panel.conftest import ANN, TalkingDirector, apply_draft
 from tests.panel.test_approvals import print_of
 from tests.panel.test_drifts import BACKEND, PLACE, of_service, tell, wrong
@@ -270,6 +271,22 @@ def test_nothing_is_looked_up_where_nothing_comes_back(applied: Cluster, backend
     with CaptureQueriesContext(connection) as caught:
         drafts.discard_all(fresh(applied), seen=seen, by=OLGA)
     assert not [one for one in caught.captured_queries if '"after" IS NULL' in one["sql"]]
+
+
+def test_a_cluster_that_is_removed_leaves_its_last_table_in_the_log(
+    applied: Cluster, backend: Backend, director: Director
+) -> None:
+    backends.set_weight(backend, seen_version=1, weight=7, by=ANN)
+    directors.release_director(director, by=ANN)
+    clusters.remove_cluster(applied, by=ANN)
+    entry = AuditEntry.objects.first()
+    assert entry and entry.before and (entry.action, entry.before["name"]) == ("cluster.remove", "web")
+    assert entry.before["revision"] == 1
+    assert entry.before["table"] == [
+        "-A -t 192.168.50.10:80 -s rr",
+        "-a -t 192.168.50.10:80 -r 192.168.50.11:80 -m -w 1",
+    ]
+    assert actions(backend)[-1] == actions(backend.service)[-1] == "cluster.remove"
 
 
 def test_what_drifted_is_in_the_history_of_its_row(
