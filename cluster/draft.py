@@ -49,7 +49,7 @@ def draft_changes(cluster: Cluster) -> list[DraftChange]:
     """Every object of the draft that differs from the newest revision."""
     found = draft_differences(cluster)
     entries = list(draft_edits(cluster)[:MOST_EDITS]) if found else []
-    # For what an older release wrote down of the whole alone.
+    # For what lies beyond MOST_EDITS, and what an older release wrote down of the whole alone.
     whole = [entry for entry in entries if entry.action in _WHOLE and not _what(entry)]
     by_service = defaultdict(list)
     for entry in entries:
