@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -121,6 +122,31 @@ def profile_value(row: models.WeightProfile) -> Profile:
 def service_rows(cluster: Cluster) -> dict[state.ServiceKey, VirtualService]:
     """The draft's services by what makes each the same service."""
     return {service_value(row, with_backends=False).key: row for row in cluster.services.all()}
+
+
+def rows_by_target(cluster: Cluster) -> dict[str, VirtualService | Backend]:
+    """The draft's services and backends by what the audit log calls them."""
+    prefetch_related_objects([cluster], "services__backends")
+    found: dict[str, VirtualService | Backend] = {}
+    for key, row in service_rows(cluster).items():
+        found[str(key)] = row
+        found |= {f"{backend_value(backend).key} of {key}": backend for backend in row.backends.all()}
+    return found
+
+
+def spoken_of(cluster: int | None, targets: Set[str]) -> dict[str, VirtualService | Backend]:
+    """The rows of this cluster that a director's texts mean, so that what befell a backend is in its history
+    as well. At most one question for the backends and one for the services, however many there are."""
+    addresses = set()
+    for target in targets:
+        # A stranger's text is no address to a database.
+        with suppress(ValueError):
+            addresses.add(state.canonical_address(target.partition(" of ")[0].rpartition(":")[0].strip("[]")))
+    rows = Backend.objects.filter(service__cluster=cluster, address__in=addresses).select_related("service")
+    found: dict[str, VirtualService | Backend] = {f"{row} of {row.service}": row for row in rows}
+    if targets - set(found):
+        found |= {str(row): row for row in VirtualService.objects.filter(cluster=cluster)}
+    return found
 
 
 def service_value(service: VirtualService, *, with_backends: bool = True) -> state.Service:

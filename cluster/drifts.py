@@ -9,7 +9,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from cluster import audit
+from cluster import audit, desired
 from cluster.ipvs.drift import Value, in_words
 from cluster.ipvs.formats.document import from_document
 from cluster.ipvs.state import Table
@@ -68,9 +68,20 @@ def note(director: Director, report: Report) -> None:
         row.gone_at, row.healed = timezone.now(), name in healed
         row.save(update_fields=["gone_at", "healed"])
         entries.append(("drift.gone", name, {"before": row.actual, "after": row.wanted}))
-    for action, name, said in entries:
-        target = f"{name} on {director}"
-        audit.record(action, target, by=audit.director_actor(director.name), cluster=cluster, **_sides(said))
+    about = desired.spoken_of(cluster.pk, {name for _, name, _ in entries}) if entries else {}
+    audit.record_all(
+        [
+            audit.entry(
+                action,
+                f"{name} on {director}",
+                by=audit.director_actor(director.name),
+                about=about.get(name),
+                cluster=cluster,
+                **_sides(said),
+            )
+            for action, name, said in entries
+        ]
+    )
 
 
 def shown(cluster: Cluster) -> list[Shown]:

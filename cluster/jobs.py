@@ -171,6 +171,7 @@ def _refuse(run: Run) -> None:
                 "run.unsigned",
                 f"{job.title} on {run.director_name}",
                 by=replace(audit.PANEL, request_id=job.request_id),
+                about=job,
                 cluster=job.cluster,
                 result="refused",
                 reason=reason,

@@ -6,17 +6,15 @@ import logging
 import re
 import time
 import uuid
-from contextlib import suppress
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from cluster import audit, drifts, jobs, refusals, went_back
+from cluster import audit, desired, drifts, jobs, refusals, went_back
 from cluster.ipvs.formats.document import key_to_document, to_document
-from cluster.ipvs.state import canonical_address
-from cluster.models import Backend, Director, Run, VirtualService
+from cluster.models import Director, Run
 from cluster.wire import envelope
 from cluster.wire.messages import Event, Outcome, Report
 from cluster.wire.payloads import Finished, changes_from, facts_from, has_sound_numbers
@@ -226,35 +224,22 @@ def _note_changes(director: Director, report: Report) -> None:
     except envelope.Refused as refusal:
         logger.warning("report unreadable, director=%s error=%s", director, refusal)
         return
-    about = _spoken_of(director, {change.target for change in changes})
-    for change in changes:
-        audit.record(
-            f"traffic.{change.standing.replace(' ', '-') or 'usual'}",
-            change.target,
-            by=audit.director_actor(director.name),
-            about=about.get(change.target),
-            cluster=director.cluster,
-            before={"standing": change.before},
-            after={"standing": change.standing, "weight": change.weight, "at": change.at},
-            reason=change.cause,
-        )
-
-
-def _spoken_of(director: Director, targets: set[str]) -> dict[str, VirtualService | Backend]:
-    """The rows that a director's texts mean, so that what befell a backend is in its history as well."""
-    addresses = set()
-    for target in targets:
-        # A stranger's text is no address to a database.
-        with suppress(ValueError):
-            addresses.add(canonical_address(target.partition(" of ")[0].rpartition(":")[0].strip("[]")))
-    cluster = director.cluster_id
-    backends = Backend.objects.filter(service__cluster=cluster, address__in=addresses).select_related(
-        "service"
+    about = desired.spoken_of(director.cluster_id, {change.target for change in changes})
+    audit.record_all(
+        [
+            audit.entry(
+                f"traffic.{change.standing.replace(' ', '-') or 'usual'}",
+                change.target,
+                by=audit.director_actor(director.name),
+                about=about.get(change.target),
+                cluster=director.cluster,
+                before={"standing": change.before},
+                after={"standing": change.standing, "weight": change.weight, "at": change.at},
+                reason=change.cause,
+            )
+            for change in changes
+        ]
     )
-    found: dict[str, VirtualService | Backend] = {f"{row} of {row.service}": row for row in backends}
-    if targets - set(found):
-        found |= {str(row): row for row in VirtualService.objects.filter(cluster=cluster)}
-    return found
 
 
 def _with_clock(facts: dict[str, Any], report: Report) -> dict[str, Any]:

@@ -85,7 +85,12 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # django-all
         if not getattr(request, "axes_locked_out", False):
             reason = self.error_messages["incorrect_password"]
             audit.record(
-                "account.confirm", credentials["username"], by=actor(request), result="refused", reason=reason
+                "account.confirm",
+                credentials["username"],
+                by=actor(request),
+                about=request.user if request.user.is_authenticated else None,
+                result="refused",
+                reason=reason,
             )
 
     def get_reauthentication_methods(self, user: User) -> list[dict[str, Any]]:

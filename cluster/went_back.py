@@ -38,6 +38,7 @@ def note(director: Director, run: Run, report: Report, said: Finished, cause: st
         "run.went-back",
         f"{run.job.title} on {director.name}",
         by=audit.director_actor(director.name, run.job.request_id),
+        about=run.job,
         cluster=run.job.cluster,
         before={"revision": report.revision},
         after={

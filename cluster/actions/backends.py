@@ -10,7 +10,7 @@ from cluster import audit, desired
 from cluster.actions.problems import Rejected, lock_cluster, save_if_unchanged, values
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem, backend_problems
-from cluster.models import Backend, VirtualService
+from cluster.models import AuditEntry, Backend, VirtualService
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,26 @@ def set_weight(backend: Backend, *, seen_version: int, weight: int, by: Actor) -
 @transaction.atomic
 def remove_backend(backend: Backend, *, by: Actor) -> None:
     """Remove a backend from the draft. Rejected where somebody else has already."""
-    cluster = lock_cluster(backend.service.cluster)
-    before = values(backend, NAMES)
-    if not Backend.objects.filter(pk=backend.pk).delete()[0]:
+    lock_cluster(backend.service.cluster)
+    row = Backend.objects.filter(pk=backend.pk).select_related("service__cluster").first()
+    if row is None:
         raise Rejected(Problem("", f"Somebody has removed {backend} meanwhile."))
-    audit.record("backend.remove", _target(backend), by=by, about=backend, cluster=cluster, before=before)
+    said = removal(row, by=by)
+    row.delete()
+    audit.record_all([said])
+
+
+def removal(backend: Backend, *, by: Actor, reason: str = "") -> AuditEntry:
+    """The entry that it was removed. By what `before` says it comes back as the same."""
+    return audit.entry(
+        "backend.remove",
+        _target(backend),
+        by=by,
+        about=backend,
+        cluster=backend.service.cluster,
+        before=values(backend, (*NAMES, "version")),
+        reason=reason,
+    )
 
 
 def _judge(backend: Backend) -> None:

@@ -8,9 +8,15 @@ from collections.abc import Mapping
 from django.db import transaction
 
 from cluster import audit
+from cluster.actions.drafts import MOST_LINES
+from cluster.actions.histories import Draft, draft_of, entries
 from cluster.actions.problems import Rejected, judged_again, lock_cluster, save_if_unchanged, values
 from cluster.audit import Actor
+from cluster.ipvs.compare import Said
+from cluster.ipvs.formats.document import from_document
+from cluster.ipvs.formats.ipvsadm import save
 from cluster.ipvs.rules import Problem
+from cluster.ipvs.state import Table
 from cluster.ipvs.tuning import switch_problems
 from cluster.models import Cluster, Revision
 
@@ -126,17 +132,25 @@ def set_conditions(
 
 @transaction.atomic
 def remove_cluster(cluster: Cluster, *, by: Actor) -> None:
-    """Remove the cluster from the panel, and its revisions with it. Its directors keep forwarding what they
-    have; Rejected while it still has any, because nobody would look after their tables."""
+    """Remove the cluster from the panel, and its revisions with it; the log keeps the newest one's table. Its
+    directors keep forwarding what they have; Rejected while it still has any, because nobody would look after
+    their tables."""
     # A director may be joining at this very moment.
-    lock_cluster(cluster)
+    cluster = lock_cluster(cluster)
     if cluster.directors.exists():
         raise Rejected(Problem("", f"{cluster} still has directors. Remove them from it first."))
+    before = values(cluster, NAMES)
+    if newest := cluster.revisions.first():
+        lines = save(from_document(newest.table))[:MOST_LINES]
+        before |= {"revision": newest.number, "table": lines}
+    nothing = Draft(Said(Table(), {}, cluster.switches), {})
+    said = entries("cluster.remove", draft_of(cluster), nothing, by=by, cluster=cluster)
+    said.append(audit.entry("cluster.remove", cluster, by=by, cluster=cluster, before=before))
     revisions = Revision.objects.filter(cluster_id=cluster.pk).only("pk")
     cluster.delete()
     # In this order: while their cluster is there, the database refuses to delete them.
     revisions.delete()
-    audit.record("cluster.remove", cluster, by=by, cluster=cluster, before=values(cluster, NAMES))
+    audit.record_all(said)
 
 
 def _refuse_odd_switches(wanted: Mapping[str, str]) -> None:

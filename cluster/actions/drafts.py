@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Model
 
 from cluster import audit, desired
+from cluster.actions.histories import Draft, draft_of, entries
 from cluster.actions.problems import Rejected, lock_cluster
 from cluster.actions.rows import write_draft
 from cluster.audit import Actor
-from cluster.draft import draft_differences, former_names
-from cluster.ipvs.compare import Difference, Said, compare, without
+from cluster.draft import draft_differences
+from cluster.ipvs.compare import Said, compare, without
 from cluster.ipvs.formats.ipvsadm import save
 from cluster.ipvs.rules import Problem, table_problems
 from cluster.models import Cluster, Revision
@@ -36,20 +36,13 @@ def discard(cluster: Cluster, *, item: str, seen: str, by: Actor) -> None:
     found = table_problems(said.table.only([one.service] if one.service else []))
     if problems := [f"{key}: {problem.text}" for key, problem in found]:
         raise Rejected(Problem("", f"It cannot go back alone. {' '.join(problems)}"))
+    before = draft_of(cluster)
     _write(cluster, said, by)
     # Read anew: the rows of before are remembered in this object.
-    after = Cluster.objects.get(pk=cluster.pk)
-    if one.id in {other.id for other in draft_differences(after)}:
+    fresh = Cluster.objects.get(pk=cluster.pk)
+    if one.id in {other.id for other in draft_differences(fresh)}:
         raise Rejected(Problem("", "It cannot go back alone. Take back the backends of this service first."))
-    audit.record(
-        "draft.discard",
-        one.target,
-        by=by,
-        about=_row(after, one),
-        cluster=cluster,
-        before={"what": one.noun, **{name: now for name, _, now in one.rows}},
-        after={"what": one.noun, **{name: then for name, then, _ in one.rows}},
-    )
+    audit.record_all(entries("draft.discard", before, draft_of(fresh), by=by, cluster=cluster))
 
 
 @transaction.atomic
@@ -57,10 +50,10 @@ def discard_all(cluster: Cluster, *, seen: str, by: Actor) -> None:
     """Bring the draft back to what the newest revision says; before the first one, to nothing. Rejected where
     the draft is not the one that was `seen`."""
     cluster = lock_cluster(cluster)
-    draft = _seen_draft(cluster, seen)
-    said = desired.revision_said(cluster.revisions.first())
-    _write(cluster, said, by)
-    _record("draft.discard-all", str(cluster), cluster, draft, said, by)
+    _seen_draft(cluster, seen)
+    before = draft_of(cluster)
+    _write(cluster, desired.revision_said(cluster.revisions.first()), by)
+    record_whole("draft.discard-all", str(cluster), before, by=by, cluster=cluster)
 
 
 @transaction.atomic
@@ -68,10 +61,10 @@ def roll_back(cluster: Cluster, revision: Revision, *, seen: str, by: Actor) -> 
     """Make the draft say what an older revision says, policies included; nothing reaches a director before it
     is applied, as a new revision. Rejected where the draft is not the one that was `seen`."""
     cluster = lock_cluster(cluster)
-    draft = _seen_draft(cluster, seen)
-    said = desired.revision_said(revision)
-    _write(cluster, said, by)
-    _record("draft.roll-back", str(revision), cluster, draft, said, by)
+    _seen_draft(cluster, seen)
+    before = draft_of(cluster)
+    _write(cluster, desired.revision_said(revision), by)
+    record_whole("draft.roll-back", str(revision), before, by=by, cluster=cluster)
 
 
 def _seen_draft(cluster: Cluster, seen: str) -> Said:
@@ -83,24 +76,23 @@ def _seen_draft(cluster: Cluster, seen: str) -> Said:
 
 def _write(cluster: Cluster, said: Said, by: Actor) -> None:
     try:
-        write_draft(cluster, said, names=former_names(cluster), by=by)
+        write_draft(cluster, said, by=by)
     except ValueError as error:
         raise Rejected(Problem("", str(error))) from None
 
 
-def _row(cluster: Cluster, one: Difference) -> Model | None:
-    """The record whose history it belongs to; None where that is gone, and for what is all directors'."""
-    services = desired.service_rows(cluster)
-    service = services.get(one.service) if one.service else None
-    if service is None or one.backend is None:
-        return service
-    rows = {desired.backend_value(row).key: row for row in service.backends.all()}
-    return rows.get(one.backend)
+def record_whole(action: str, target: str, before: Draft, *, by: Actor, cluster: Cluster) -> None:
+    """That the draft was written anew: an entry for each object that is another one than `before`, and the
+    last one of the whole."""
+    # Read anew: the rows of before are remembered in this object.
+    after = draft_of(Cluster.objects.get(pk=cluster.pk))
+    was, now = _in_the_log(before.said, after.said)
+    whole = audit.entry(action, target, by=by, about=cluster, cluster=cluster, before=was, after=now)
+    audit.record_all([*entries(action, before, after, by=by, cluster=cluster), whole])
 
 
-def in_the_log(before: Said, after: Said) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the audit log keeps of a draft that was written anew: its table as lines, and of policies and
-    switches what changed."""
+def _in_the_log(before: Said, after: Said) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the entry of the whole keeps: the table as lines, and of policies and switches what changed."""
     was: dict[str, Any] = {"table": save(before.table)[:MOST_LINES]}
     now: dict[str, Any] = {"table": save(after.table)[:MOST_LINES]}
     beyond = [one for one in compare(before, after) if one.noun in ("policy", "switches")]
@@ -110,8 +102,3 @@ def in_the_log(before: Said, after: Said) -> tuple[dict[str, Any], dict[str, Any
     if len(rows) > MOST_LINES:
         now["not listed"] = len(rows) - MOST_LINES
     return was, now
-
-
-def _record(action: str, target: str, cluster: Cluster, before: Said, after: Said, by: Actor) -> None:
-    was, now = in_the_log(before, after)
-    audit.record(action, target, by=by, cluster=cluster, before=was, after=now)

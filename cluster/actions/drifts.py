@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Model
 
 from cluster import audit, desired, drifts, jobs
 from cluster.actions import backends, services
@@ -15,6 +16,7 @@ from cluster.actions.services import ServiceFields
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
 from cluster.ipvs.state import Backend, BackendKey, Service, ServiceKey
+from cluster.models import Backend as BackendRow
 from cluster.models import Cluster, Drift, Job, VirtualService
 from cluster.wire.drifted import thing_in
 
@@ -30,13 +32,14 @@ def adopt(drift: Drift, *, by: Actor) -> None:
     try:
         if backend is None:
             assert actual is None or isinstance(actual, Service)
-            _adopt_service(cluster, key, actual, by)
+            about: Model = _adopt_service(cluster, key, actual, by)
         else:
             assert actual is None or isinstance(actual, Backend)
-            _adopt_backend(cluster, key, backend, actual, by)
+            about = _adopt_backend(cluster, key, backend, actual, by)
     except ValueError as error:
         raise Rejected(Problem("", f"The draft cannot say that. {error}")) from None
-    audit.record("drift.adopt", row, by=by, cluster=cluster, before=row.wanted, after=row.actual)
+    before, after = row.wanted, row.actual
+    audit.record("drift.adopt", row, by=by, about=about, cluster=cluster, before=before, after=after)
 
 
 @transaction.atomic
@@ -53,7 +56,9 @@ def revert(drift: Drift, *, by: Actor) -> Job:
         probe={"places": [row.place]},
     )
     after = {"job": job.pk, "wanted": row.wanted}
-    audit.record("drift.revert", row, by=by, cluster=cluster, before=row.actual, after=after)
+    # What the draft does not have has no history but the drift's.
+    about = desired.spoken_of(cluster.pk, {row.label}).get(row.label)
+    audit.record("drift.revert", row, by=by, about=about, cluster=cluster, before=row.actual, after=after)
     return job
 
 
@@ -95,39 +100,41 @@ def _service(cluster: Cluster, key: ServiceKey) -> VirtualService | None:
     return rows.filter(address=key.address, mark=key.mark).first()
 
 
-def _adopt_service(cluster: Cluster, key: ServiceKey, actual: Service | None, by: Actor) -> None:
+def _adopt_service(cluster: Cluster, key: ServiceKey, actual: Service | None, by: Actor) -> VirtualService:
+    """The row, which may be gone now."""
     row = _service(cluster, key)
     if actual is None:
         if row is None:
             raise Rejected(Problem("", f"The draft of {cluster} has no {key} either."))
         services.remove_service(row, by=by)
-        return
+        return row
     said = _fields(ServiceFields, desired.service_columns(actual), row)
     if row is None:
-        services.add_service(cluster, said, by=by)
-    else:
-        services.edit_service(row, said, seen_version=row.version, by=by)
+        return services.add_service(cluster, said, by=by)
+    services.edit_service(row, said, seen_version=row.version, by=by)
+    return row
 
 
 def _adopt_backend(
     cluster: Cluster, key: ServiceKey, place: BackendKey, actual: Backend | None, by: Actor
-) -> None:
+) -> BackendRow:
+    """The row, which may be gone now."""
     service = _service(cluster, key)
     row = service.backends.filter(address=place.address, port=place.port).first() if service else None
     if actual is None:
         if row is None:
             raise Rejected(Problem("", f"The draft of {cluster} has no {place} of {key} either."))
         backends.remove_backend(row, by=by)
-        return
+        return row
     if service is None:
         raise Rejected(
             Problem("", f"The draft of {cluster} has no {key}. Adopt it from its director's page.")
         )
     said = _fields(BackendFields, desired.backend_columns(actual), row)
     if row is None:
-        backends.add_backend(service, said, by=by)
-    else:
-        backends.edit_backend(row, said, seen_version=row.version, by=by)
+        return backends.add_backend(service, said, by=by)
+    backends.edit_backend(row, said, seen_version=row.version, by=by)
+    return row
 
 
 def _fields(kind: Any, columns: dict[str, Any], row: Any) -> Any:

@@ -7,10 +7,11 @@ from dataclasses import replace as replaced
 
 from django.db import transaction
 
-from cluster import audit, desired
-from cluster.actions.drafts import in_the_log
+from cluster import desired
+from cluster.actions.drafts import record_whole
+from cluster.actions.histories import draft_of
 from cluster.actions.problems import Rejected, lock_cluster
-from cluster.actions.rows import write_policy, write_service
+from cluster.actions.rows import coming_back, remove, write_policy, write_service
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem, table_problems
 from cluster.ipvs.state import ServiceKey, Table
@@ -45,32 +46,28 @@ def import_table(
     source: str,
     by: Actor,
 ) -> Table:
-    """Make the draft say what `merged` says, and for `policies` what `policy_after` says; names of services
-    and backends stay.
+    """Make the draft say what `merged` says, and for `policies` what `policy_after` says. Names of services
+    and backends stay, and one that the audit log knows comes back as the same.
 
     `seen` is the print of the draft that the operator compared with. Rejected where the draft is
     another one now, where a rule forbids a service, and where the panel cannot hold one; then nothing is
     written."""
     cluster = lock_cluster(cluster)
-    before = desired.draft_said(cluster)
-    if desired.draft_print(before.table, before.policies) != seen:
+    before = draft_of(cluster)
+    if desired.draft_print(before.said.table, before.said.policies) != seen:
         raise Rejected(Problem("", "The draft has changed since you looked. Look at the changes again."))
-    after = merged(before.table, found, replace=replace)
+    after = merged(before.said.table, found, replace=replace)
     if problems := table_problems(found):
         raise Rejected(*(Problem("", f"{key}: {problem.text}") for key, problem in problems))
-    rows = desired.service_rows(cluster)
+    rows, known = desired.service_rows(cluster), coming_back(cluster, found)
+    remove([row for key, row in rows.items() if key not in after.by_key])
     try:
         for service in found:
-            row = write_service(cluster, rows.get(service.key), service, by)
+            row = write_service(cluster, rows.get(service.key), service, by, known)
             if (policy := (policies or {}).get(service.key)) is not None:
                 fresh = VirtualService.objects.get(pk=row.pk)
                 write_policy(row, policy_after(desired.policy_value(fresh), policy), by)
     except ValueError as error:
         raise Rejected(Problem("", str(error))) from None
-    for key, row in rows.items():
-        if key not in after.by_key:
-            row.delete()
-    # Read anew: the rows of before are remembered in this object.
-    was, now = in_the_log(before, desired.draft_said(Cluster.objects.get(pk=cluster.pk)))
-    audit.record("cluster.import", source, by=by, about=cluster, cluster=cluster, before=was, after=now)
+    record_whole("cluster.import", source, before, by=by, cluster=cluster)
     return after

@@ -91,7 +91,7 @@ def remove_group(group: Group, *, by: Actor) -> None:
             "roles": [str(binding) for binding in group.role_bindings.select_related("cluster", "custom")],
         }
         Group.objects.filter(pk=group.pk).delete()
-    audit.record("group.remove", group.name, by=by, before=before)
+    audit.record("group.remove", group, by=by, before=before)
 
 
 @transaction.atomic

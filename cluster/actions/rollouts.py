@@ -61,7 +61,7 @@ def confirm(rollout: Rollout, *, by: Actor) -> None:
     else:
         after = {"revision": row.revision.number}
     jobs.release(row.job)
-    audit.record("rollout.confirm", str(row), by=by, cluster=row.cluster, after=after)
+    audit.record("rollout.confirm", str(row), by=by, about=row.job, cluster=row.cluster, after=after)
 
 
 @transaction.atomic
@@ -87,6 +87,7 @@ def record_going_back(row: Rollout, job: Job | None, *, by: Actor, cause: str) -
         "rollout.go-back",
         str(row),
         by=by,
+        about=row.job,
         cluster=row.cluster,
         before={"revision": row.revision.number},
         after={
@@ -132,7 +133,7 @@ def _go_on(rollout: Rollout) -> None:
     _end(row, Rollout.Status.SETTLED, by=PANEL, cause="")
     jobs.release(row.job)
     after = {"revision": row.revision.number, "first": row.first}
-    audit.record("rollout.go-on", str(row), by=PANEL, cluster=row.cluster, after=after)
+    audit.record("rollout.go-on", str(row), by=PANEL, about=row.job, cluster=row.cluster, after=after)
 
 
 def _left_behind() -> list[tuple[Cluster, str]]:
@@ -156,7 +157,7 @@ def _draw_after(cluster: Cluster, name: str) -> None:
     reason = f"revision {newest.number} is confirmed, and {name} went back from it"
     job = changes.go_back_to(cluster, newest, reason=reason, by=PANEL)
     if job is not None:
-        audit.record("rollout.repeat", job.title, by=PANEL, cluster=cluster, reason=reason)
+        audit.record("rollout.repeat", job.title, by=PANEL, about=job, cluster=cluster, reason=reason)
 
 
 def _open(rollout: Rollout, *, also: str = "") -> Rollout:

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from django.db import transaction
 
 from cluster import audit, desired
+from cluster.actions import backends
 from cluster.actions.problems import Rejected, lock_cluster, save_if_unchanged, values
 from cluster.audit import Actor
+from cluster.draft import WITH_ITS_SERVICE
 from cluster.ipvs.rules import Problem, backend_problems, service_problems
 from cluster.models import Cluster, VirtualService
 
@@ -62,14 +64,16 @@ def edit_service(service: VirtualService, said: ServiceFields, *, seen_version: 
 def remove_service(service: VirtualService, *, by: Actor) -> None:
     """Remove a service and its backends from the draft. Rejected where somebody else has already."""
     lock_cluster(service.cluster)
-    backends = list(service.backends.all())
-    before = values(service, NAMES) | {"backends": [str(backend) for backend in backends]}
-    # With which they come back where somebody takes this back.
-    if named := {str(backend): backend.name for backend in backends if backend.name}:
-        before["backend_names"] = named
-    if not VirtualService.objects.filter(pk=service.pk).delete()[0]:
+    row = VirtualService.objects.filter(pk=service.pk).select_related("cluster").first()
+    if row is None:
         raise Rejected(Problem("", f"Somebody has removed {service} meanwhile."))
-    audit.record("service.remove", service, by=by, cluster=service.cluster, before=before)
+    gone = list(row.backends.all())
+    entries = [backends.removal(backend, by=by, reason=WITH_ITS_SERVICE) for backend in gone]
+    # By what is said here it comes back as the same.
+    before = values(row, (*NAMES, "version")) | {"backends": [str(backend) for backend in gone]}
+    entries.append(audit.entry("service.remove", row, by=by, cluster=row.cluster, before=before))
+    row.delete()
+    audit.record_all(entries)
 
 
 def _judge(service: VirtualService) -> None:

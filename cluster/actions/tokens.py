@@ -33,7 +33,7 @@ def add_service_account(*, username: str, purpose: str, by: Actor) -> User:
     with judged_again(lambda: judge_name(username)):
         user = User.objects.create_user(username=username)
     ServiceAccount.objects.create(user=user, purpose=purpose)
-    audit.record("service-account.add", username, by=by, after={"purpose": purpose})
+    audit.record("service-account.add", user, by=by, after={"purpose": purpose})
     return user
 
 
@@ -80,7 +80,8 @@ def revoke_token(user: User, pk: int, *, by: Actor) -> None:
     """End a token of this user; one that is gone already needs no second end."""
     token = user.api_tokens.filter(pk=pk).select_related("user", "cluster").first()
     if token is not None:
-        token.delete()
+        # A row that deletes itself forgets its id.
+        ApiToken.objects.filter(pk=token.pk).delete()
         audit.record("token.revoke", token, by=by, cluster=token.cluster)
 
 

@@ -1,5 +1,5 @@
 """The audit log: written in one way (entries), walked and checked (chain), found in (search)."""
 
-from cluster.audit.entries import PANEL, Actor, director_actor, is_reserved, record
+from cluster.audit.entries import PANEL, Actor, director_actor, entry, is_reserved, record, record_all
 
-__all__ = ["PANEL", "Actor", "director_actor", "is_reserved", "record"]
+__all__ = ["PANEL", "Actor", "director_actor", "entry", "is_reserved", "record", "record_all"]

@@ -1,8 +1,9 @@
-"""The one way into the audit log."""
+"""The one way into the audit log: an entry, or many under one lock."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -82,40 +83,73 @@ def record(
     The lock on the head keeps the chain without gaps, and everybody who writes wants it. So this is the last
     thing that an action does: it takes every other lock (clusters, then directors, then runs) and makes every
     other change before. Two actions that did otherwise could wait for each other for ever."""
+    said = entry(
+        action,
+        target,
+        by=by,
+        about=about,
+        cluster=cluster,
+        before=before,
+        after=after,
+        result=result,
+        reason=reason,
+    )
+    record_all([said])
+    return said
+
+
+def entry(
+    action: str,
+    target: object,
+    *,
+    by: Actor,
+    about: Model | None = None,
+    cluster: Cluster | None = None,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+    result: str = "done",
+    reason: str = "",
+) -> AuditEntry:
+    """An entry as `record` describes it, without its place in the chain: for `record_all`."""
     about = about or (target if isinstance(target, Model) else None)
     kind, pk = object_of(about) if about is not None else ("", "")
+    return AuditEntry(
+        format=FORMAT,
+        actor=_text(by.name, 150),
+        role=_text(by.role, 40),
+        session=_text(by.session, 24),
+        address=_text(by.address, 45),
+        request_id=_text(by.request_id, 32),
+        action=_text(action, 40),
+        target=_text(str(target), 200),
+        object_kind=_text(kind, 16),
+        object_id=_text(pk, 40),
+        cluster=cluster.name if cluster else "",
+        cluster_uuid=str(cluster.uuid) if cluster else "",
+        before=_values(before),
+        after=_values(after),
+        result=_text(result, 16),
+        # The token first: it says who it was, and a long reason is cut.
+        reason=_text(f"By the token {by.token}. {reason}".strip() if by.token else reason, 400),
+    )
+
+
+def record_all(entries: Sequence[AuditEntry]) -> None:
+    """Append them in this order, as `record` does one, and as the last thing of an action. The head is locked
+    once, and all that does not depend on it was done before."""
+    if not entries:
+        return
     # A savepoint of its own would be two more questions to the database, while everybody waits for the head.
     with transaction.atomic(savepoint=False):
         head = AuditHead.objects.select_for_update().get(pk=1)
-        entry = AuditEntry(
-            format=FORMAT,
-            sequence=head.sequence + 1,
-            at=timezone.now(),
-            actor=_text(by.name, 150),
-            role=_text(by.role, 40),
-            session=_text(by.session, 24),
-            address=_text(by.address, 45),
-            request_id=_text(by.request_id, 32),
-            action=_text(action, 40),
-            target=_text(str(target), 200),
-            object_kind=_text(kind, 16),
-            object_id=_text(pk, 40),
-            cluster=cluster.name if cluster else "",
-            cluster_uuid=str(cluster.uuid) if cluster else "",
-            before=_values(before),
-            after=_values(after),
-            result=_text(result, 16),
-            # The token first: it says who it was, and a long reason is cut.
-            reason=_text(f"By the token {by.token}. {reason}".strip() if by.token else reason, 400),
-            previous_hash=head.hash,
-        )
-        entry.hash = chained_hash(as_line(entry))
-        entry.save(force_insert=True)
-        AuditHead.objects.filter(pk=1).update(sequence=entry.sequence, hash=entry.hash)
-        transaction.on_commit(
-            partial(mark.move, entry.sequence, entry.hash, previous_hash=entry.previous_hash)
-        )
-    return entry
+        sequence, before, at = head.sequence, head.hash, timezone.now()
+        for said in entries:
+            sequence += 1
+            said.sequence, said.at, said.previous_hash = sequence, at, before
+            said.hash = before = chained_hash(as_line(said))
+        AuditEntry.objects.bulk_create(entries)
+        AuditHead.objects.filter(pk=1).update(sequence=sequence, hash=before)
+        transaction.on_commit(partial(mark.move, sequence, before, previous_hash=said.previous_hash))
 
 
 def _text(text: str, most: int) -> str:

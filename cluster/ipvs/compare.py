@@ -24,6 +24,8 @@ from cluster.ipvs.traffic.policy import Policy
 from cluster.ipvs.traffic.words import policy_changes
 
 Row = tuple[str, str, str]
+# Whose the switches are.
+ALL_DIRECTORS = "all directors"
 
 
 class Said(NamedTuple):
@@ -50,7 +52,7 @@ class Difference:
     def target(self) -> str:
         """The object, as the audit log names it."""
         if self.service is None:
-            return "all directors"
+            return ALL_DIRECTORS
         return f"{self.backend} of {self.service}" if self.backend else str(self.service)
 
     @property
@@ -75,6 +77,21 @@ def compare(before: Said, after: Said) -> list[Difference]:
     found = [one for key in sorted(by_service) for one in by_service[key]]
     if old_switches != new_switches:
         found.append(Difference("change", "switches", None, None, _switches(old_switches, new_switches)))
+    return found
+
+
+def each(before: Said, after: Said) -> list[Difference]:
+    """As `compare` has it, but of a service that comes or goes every backend apart, after it."""
+    found = []
+    for one in compare(before, after):
+        if one.noun != "service" or one.kind == "change" or one.service is None:
+            found.append(one)
+            continue
+        found.append(replace(one, rows=tuple(row for row in one.rows if row[0] != "backends")))
+        goes = one.kind == "remove"
+        for backend in (before if goes else after).table.by_key[one.service].backends:
+            rows = tuple(_sides(*((backend, None) if goes else (None, backend))))
+            found.append(Difference(one.kind, "backend", one.service, backend.key, rows))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.ipvs.compare import Said, compare, without
+from cluster.ipvs.compare import Said, compare, each, without
 from cluster.ipvs.state import Backend, Protocol, Service, ServiceKey, Table
 from cluster.ipvs.traffic.checks import Check, CheckKind
 from cluster.ipvs.traffic.policy import Policy
@@ -33,6 +33,21 @@ def test_what_differs_has_a_line_and_what_does_not_has_none(before: Said, after:
     assert bool(found) == (before != after)
     assert all(one.rows for one in found)
     assert len({one.id for one in found}) == len(found)
+
+
+@few
+@given(said(), said())
+def test_each_backend_that_is_another_one_has_a_line_of_its_own(before: Said, after: Said) -> None:
+    old, new = (
+        {(service.key, one.key): one for service in side.table for one in service.backends}
+        for side in (before, after)
+    )
+    found = each(before, after)
+    named = [(one.service, one.backend) for one in found if one.noun == "backend"]
+    assert sorted(named) == sorted(place for place in {*old, *new} if old.get(place) != new.get(place))
+    assert all(one.rows for one in found)
+    others = [one.id for one in found if one.noun != "backend"]
+    assert others == [one.id for one in compare(before, after) if one.noun != "backend"]
 
 
 @few

@@ -61,6 +61,7 @@ def _writes_one_entry(action: str, do: Callable[[], Any]) -> AuditEntry:
     assert AuditEntry.objects.count() == before + 1
     entry = AuditEntry.objects.first()
     assert entry is not None and entry.action == action and entry.actor in ("ann", "panel")
+    assert entry.object_kind and entry.object_id, "it is in the history of what it is about"
     return entry
 
 
@@ -90,7 +91,10 @@ def test_services(web: Cluster, service: VirtualService, backend: Backend) -> No
     assert entry.before and entry.before["scheduler"] == "rr"
     service.refresh_from_db()
     assert (service.scheduler, service.version) == ("wrr", 2)
-    entry = _writes_one_entry("service.remove", lambda: services.remove_service(service, by=ANN))
+    backends.remove_backend(backends.add_backend(service, BACKEND, by=ANN), by=ANN)
+    services.remove_service(service, by=ANN)
+    entry, beside = AuditEntry.objects.all()[:2]
+    assert (entry.action, beside.action) == ("service.remove", "backend.remove")
     assert entry.before and entry.before["backends"] == ["192.168.50.11:80"]
 
 

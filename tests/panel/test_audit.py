@@ -182,6 +182,32 @@ def test_an_entry_takes_three_statements_while_everybody_waits_for_the_head(web:
     assert verbs == ["SELECT", "INSERT", "UPDATE"]
 
 
+def test_many_entries_take_the_heads_lock_once_and_are_a_chain(web: Cluster) -> None:
+    many = [audit.entry("test", f"object {number}", by=ANN, cluster=web) for number in range(3)]
+    with transaction.atomic(), CaptureQueriesContext(connection) as caught:
+        audit.record_all([*many, audit.entry("test", web, by=ANN, cluster=web, after={"big": 1e22})])
+    verbs = [query["sql"].split()[0] for query in caught.captured_queries]
+    assert verbs == ["SELECT", "INSERT", "UPDATE"]
+    assert [line["target"] for line in _lines()] == ["web", "object 0", "object 1", "object 2", "web"]
+    assert chain.verify() is None
+    audit.record("test", "one more", by=ANN)
+    assert chain.verify() is None and AuditHead.objects.get().sequence == 6
+    audit.record_all([])
+    assert AuditHead.objects.get().sequence == 6
+
+
+def test_more_entries_than_one_statement_holds_are_a_chain(web: Cluster) -> None:
+    audit.record_all([audit.entry("test", f"object {number}", by=ANN) for number in range(3000)])
+    assert chain.verify() is None and AuditHead.objects.get().sequence == 3001
+
+
+def test_of_many_entries_all_come_or_none(web: Cluster) -> None:
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        audit.record_all([audit.entry("test", "one", by=ANN), audit.entry("test", "two", by=ANN)])
+        raise ZeroDivisionError
+    assert chain.verify() is None and AuditHead.objects.get().sequence == 1
+
+
 def test_an_entry_says_role_session_and_object(ann: Client, backend: Backend) -> None:
     ann.post(reverse("backend-set-weight", args=[backend.pk]), {"weight": "4", "version": "1"})
     entry = AuditEntry.objects.first()

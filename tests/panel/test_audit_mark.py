@@ -49,9 +49,12 @@ def test_the_mark_follows_each_transaction_that_wrote_an_entry(
             _write(count)
         head = AuditHead.objects.get()
         assert (_said().sequence, _said().hash) == (head.sequence, head.hash)
+    with django_capture_on_commit_callbacks(execute=True) as callbacks:
+        audit.record_all([audit.entry("test", f"object {number}", by=ANN) for number in range(3)])
+    assert (len(callbacks), _said().sequence) == (1, 7), "many at once move it once"
     with django_capture_on_commit_callbacks(execute=True) as callbacks, suppress(RuntimeError):
         _write_and_fail()
-    assert callbacks == [] and _said().sequence == 4, "nor does it go before one"
+    assert callbacks == [] and _said().sequence == 7, "nor does it go before one"
 
 
 @transaction.atomic

@@ -83,11 +83,13 @@ def test_an_import_merges_and_keeps_names(web: Cluster, service: VirtualService)
     assert VirtualService.objects.count() == 3
 
 
-def test_an_import_leaves_one_entry_with_before_and_after(web: Cluster, service: VirtualService) -> None:
-    before = AuditEntry.objects.count()
+def test_an_import_leaves_an_entry_of_the_whole_with_before_and_after(
+    web: Cluster, service: VirtualService
+) -> None:
     _import(web, FULL)
     entry = AuditEntry.objects.first()
-    assert AuditEntry.objects.count() == before + 1 and entry is not None and entry.before and entry.after
+    assert entry is not None and entry.before and entry.after
+    assert (entry.target, entry.object_kind) == ("test", "cluster")
     assert entry.before["table"] == ["-A -t 192.168.50.10:80 -s rr"] and len(entry.after["table"]) == 6
 
 

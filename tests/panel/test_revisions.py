@@ -107,7 +107,7 @@ def test_rolling_back_shows_first_and_then_goes_to_the_review(two: Cluster, otto
     assert "weight: 7 &rarr; 1" in text_of(response) and "Slow start" in text_of(response)
     assert Backend.objects.get().weight == 7
     review = otto.post(url, {"seen": response.context["seen"]}, follow=True)
-    entry = AuditEntry.objects.get(action="draft.roll-back")
+    entry = AuditEntry.objects.get(action="draft.roll-back", object_kind="cluster")
     changed = {
         name: (was, entry.after[name]) for name, was in entry.before.items() if entry.after[name] != was
     }

@@ -291,6 +291,7 @@ def test_an_order_of_somebody_who_may_not_any_more_is_not_signed(
     assert sent == [] and run.status == "refused" and run.finished_at
     entry = AuditEntry.objects.get(action="run.unsigned")
     assert entry.result == "refused" and "oscar no longer has the permission “apply” in web" in entry.reason
+    assert (entry.object_kind, entry.object_id) == ("job", str(job.pk))
     page = text_of(person("ann", Role.ADMINISTRATOR).get(reverse("job-detail", args=[job.pk])))
     assert "Not signed: oscar no longer has" in page and "Try again" in page
     jobs.sweep()

@@ -197,6 +197,8 @@ def test_where_one_director_went_back_all_do(
     went_back(both["director1"], run, "backends in service fell from 3 to 1")
     assert newest(web) == (3, 1), "once is enough"
     assert AuditEntry.objects.filter(action="run.went-back").count() == 1
+    about = AuditEntry.objects.filter(object_kind="job", object_id=str(job.pk))
+    assert [entry.action for entry in about[:2]] == ["rollout.go-back", "run.went-back"]
 
 
 def test_where_nobody_says_so_the_panel_stops_waiting_after_the_end(
@@ -227,6 +229,10 @@ def test_a_director_that_heard_the_confirmation_too_late_is_drawn_after(
         went_back(talker, job.runs.get(director_name=name))
     rollouts.settle()
     assert newest(web) == (3, 7), "one revision for both"
+    entry = AuditEntry.objects.get(action="rollout.repeat")
+    assert (entry.object_kind, entry.object_id) == ("job", str(Job.objects.latest("pk").pk))
+    entry = AuditEntry.objects.get(action="rollout.confirm")
+    assert (entry.object_kind, entry.object_id) == ("job", str(job.pk))
     assert Run.objects.filter(job__revision__number=3).count() == 2
     rollouts.settle()
     assert newest(web) == (3, 7)
@@ -279,7 +285,8 @@ def test_one_director_goes_first_and_the_others_follow(
     assert Rollout.objects.get().status == "settled"
     finish(both)
     assert {run.status for run in job.runs.all()} == {"applied"}
-    assert AuditEntry.objects.filter(action="rollout.go-on").count() == 1
+    entry = AuditEntry.objects.get(action="rollout.go-on")
+    assert (entry.object_kind, entry.object_id) == ("job", str(job.pk))
 
 
 def test_where_the_first_fails_the_others_keep_what_they_have(

@@ -455,6 +455,7 @@ def test_a_wrong_password_confirms_nothing_and_counts(ann: Client, numbers: dict
     assert wrong.status_code == 422 and "This is not your password." in wrong.content.decode()
     entry = AuditEntry.objects.first()
     assert entry and (entry.action, entry.target, entry.result) == ("account.confirm", "ann", "refused")
+    assert entry.object_kind == "person" and entry.object_id
     assert ann.get(reverse("person-new")).status_code == 302
     for _ in range(9):
         wrong = ann.post(asked["Location"], {"password": "wrong"})
