@@ -9,7 +9,7 @@ from django import forms
 from django.utils import timezone
 
 from cluster.actions.problems import Rejected
-from cluster.fields import PanelForm, weight_field
+from cluster.fields import ReasonForm, weight_field
 from cluster.models import Drain
 
 LONGEST_WAIT_MIN = 31 * 24 * 60
@@ -28,7 +28,7 @@ def moment_field(label: str, help_text: str) -> forms.DateTimeField:
     )
 
 
-class _EndForm(PanelForm):
+class _EndForm(ReasonForm):
     """How a drain ends."""
 
     ends_at = moment_field(
@@ -41,12 +41,6 @@ class _EndForm(PanelForm):
         max_value=LONGEST_WAIT_MIN,
         help_text="Counted from the beginning. Who is still connected then loses the backend. Empty: nobody"
         " is cut.",
-    )
-    reason = forms.CharField(
-        max_length=200,
-        required=False,
-        widget=forms.TextInput(attrs={"autocomplete": "off"}),
-        help_text="Why; for the audit log and for whoever reads it at night.",
     )
 
     def cut_at(self, begins_at: datetime) -> datetime | None:
@@ -65,7 +59,7 @@ class DrainForm(_EndForm):
     may_refuse_clients = forms.BooleanField(
         label="Drain it although a service is left without a backend", required=False
     )
-    field_order = ["begins_at", "ends_at", "cut_after_min", "reason", "may_refuse_clients"]
+    field_order = ["begins_at", "ends_at", "cut_after_min", "reason", "ticket", "may_refuse_clients"]
 
     def said(self) -> dict[str, Any]:
         """The cleaned values as the action takes them."""
@@ -74,8 +68,8 @@ class DrainForm(_EndForm):
             "begins_at": begins,
             "ends_at": self.cleaned_data["ends_at"],
             "cut_at": self.cut_at(begins or timezone.now()),
-            "reason": self.cleaned_data["reason"],
             "may_refuse_clients": self.cleaned_data["may_refuse_clients"],
+            **self.why,
         }
 
 
@@ -94,7 +88,7 @@ class Seen(NamedTuple):
     weight: int
 
 
-class BulkForm(PanelForm):
+class BulkForm(ReasonForm):
     """What is to happen to the ticked backends. `chosen` says by their pks what was seen of them."""
 
     ACTIONS = [
@@ -107,11 +101,13 @@ class BulkForm(PanelForm):
 
     do = forms.ChoiceField(choices=ACTIONS)
     weight = weight_field()
-    reason = forms.CharField(max_length=200, required=False)
+    field_order = ["do", "weight"]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["weight"].required = self["do"].value() == "set-weight"
+        # The others change the draft, or lead to a page that asks.
+        self.fields["reason"].required = self["do"].value() in ("drain", "undrain")
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}

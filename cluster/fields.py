@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.forms.renderers import TemplatesSetting
 
-from cluster.actions.problems import Rejected
+from cluster.actions.problems import NEEDS_REASON, Rejected
 from cluster.ipvs.rules import LARGEST_WEIGHT
 from cluster.ipvs.state import canonical_address
 
@@ -34,6 +34,28 @@ class PanelForm(forms.Form):
     def add_problems(self, rejected: Rejected) -> None:
         for problem in rejected.problems:
             self.add_error(problem.field if problem.field in self.fields else None, problem.text)
+
+
+class ReasonForm(PanelForm):
+    """Why, and where it was planned: in every form of what reaches the directors."""
+
+    reason = forms.CharField(
+        max_length=200,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        help_text="Why; for the audit log and for whoever reads it at night.",
+        error_messages={"required": NEEDS_REASON},
+    )
+    ticket = forms.CharField(
+        max_length=64,
+        required=False,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "class": "mono"}),
+        help_text="What it is called where your team plans its work.",
+    )
+
+    @property
+    def why(self) -> dict[str, str]:
+        """As the actions take it."""
+        return {name: self.cleaned_data[name] for name in ("reason", "ticket")}
 
 
 class AddressField(forms.CharField):

@@ -10,8 +10,7 @@ from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, Se
 from django.db.models import QuerySet
 
 from cluster.actions import backends, clusters, services
-from cluster.actions.approvals import NEEDS_REASON
-from cluster.fields import AddressField, PanelForm, port_field, weight_field
+from cluster.fields import AddressField, PanelForm, ReasonForm, port_field, weight_field
 from cluster.ipvs.formats import kinds
 from cluster.models import Backend, Cluster, VirtualService
 
@@ -247,19 +246,7 @@ class WeightForm(PanelForm):
         return {"weight": backend.weight, "version": backend.version}
 
 
-class ApplyForm(PanelForm):
-    reason = forms.CharField(
-        max_length=200,
-        widget=forms.TextInput(attrs={"autocomplete": "off"}),
-        help_text="Why; for the audit log and for whoever reads it at night.",
-        error_messages={"required": NEEDS_REASON},
-    )
-    ticket = forms.CharField(
-        max_length=64,
-        required=False,
-        widget=forms.TextInput(attrs={"autocomplete": "off", "class": "mono"}),
-        help_text="What it is called where your team plans its work.",
-    )
+class ApplyForm(ReasonForm):
     seen = forms.CharField(max_length=64, widget=forms.HiddenInput)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 
 from cluster.actions.profiles import ProfileFields, tables
-from cluster.fields import PanelForm
+from cluster.fields import ReasonForm
 from cluster.ipvs.rules import LARGEST_WEIGHT
 from cluster.ipvs.state import Backend, Service
 from cluster.ipvs.traffic.document import profile_to_document
@@ -26,10 +26,12 @@ MOST_WEIGHTS = 20_000
 # Each takes 19 letters at most.
 LONGEST_KEPT = 20 * MOST_WEIGHTS
 DAMAGED = "The weights of the backends that are not shown were damaged on the way. Open the form again."
+# Buttons that send nothing to the directors.
+_WITHOUT_REASON = ("find-now", "fill", "show")
 _PARTS = ("days", "begins", "ends", "zone")
 
 
-class ProfileForm(PanelForm):
+class ProfileForm(ReasonForm):
     """Some backends have a field each: those that are looked for, MOST_SHOWN at most, because Django takes no
     form with thousands of fields. The weights of all others go along in `kept`."""
 
@@ -77,6 +79,8 @@ class ProfileForm(PanelForm):
         # A form that comes back has the fields that it went out with.
         self.shown = [name for name in self.known if name in data] if data else self.found[:MOST_SHOWN]
         super().__init__(data, initial=initial | weights, **kwargs)
+        # To look for others, or at what it would change, needs none yet.
+        self.fields["reason"].required = not any(name in (data or {}) for name in _WITHOUT_REASON)
         rows = (len(profile.hours) if profile else 0) + SPARE_ROWS
         # Also the rows of a page that was opened when the profile had more.
         rows += sum(f"begins-{row}" in (data or {}) for row in range(rows, MOST_HOURS))

@@ -20,7 +20,8 @@ from cluster.fields import PanelForm
 AnyForm = TypeVar("AnyForm", bound=PanelForm)
 # By field, what a browser would send of it.
 Values = dict[str, list[str]]
-_HIDDEN = ("version",)
+# Not of the row: its version, and why it is changed.
+_HIDDEN = ("version", "reason", "ticket")
 
 
 @dataclass(frozen=True)

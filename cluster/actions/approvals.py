@@ -6,7 +6,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from cluster import audit, desired
-from cluster.actions.problems import Rejected, lock_cluster
+from cluster.actions.problems import Rejected, lock_cluster, require_reason
 from cluster.approval import Approval, approval_of, barred, barred_words, changes_nothing, open_change
 from cluster.audit import Actor
 from cluster.ipvs.formats.document import to_document
@@ -16,8 +16,6 @@ from cluster.ipvs.traffic import document as traffic_document
 from cluster.ipvs.traffic.policy import Traffic
 from cluster.ipvs.traffic.rules import traffic_problems
 from cluster.models import Answer, ChangeRequest, Cluster, Revision
-
-NEEDS_REASON = "Say why, in a few words. It is kept with the revision and in the audit log."
 
 
 def reviewed_draft(cluster: Cluster, *, seen: str) -> tuple[Table, Traffic]:
@@ -71,8 +69,7 @@ def ask(cluster: Cluster, *, seen: str, reason: str, ticket: str, by: Actor) -> 
     Rejected where apply would be for the draft's sake, where nobody has to approve it, and where the same is
     asked for already."""
     cluster = lock_cluster(cluster)
-    if not reason.strip():
-        raise Rejected(Problem("reason", NEEDS_REASON))
+    require_reason(reason)
     table, traffic = reviewed_draft(cluster, seen=seen)
     if not cluster.approvals or changes_nothing(cluster):
         raise Rejected(Problem("", "Nobody has to approve this. Apply it."))

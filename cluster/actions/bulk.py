@@ -44,7 +44,9 @@ def set_weights(
     return outcomes
 
 
-def drain(cluster: Cluster, chosen: Sequence[Backend], *, reason: str, by: Actor) -> list[Outcome]:
+def drain(
+    cluster: Cluster, chosen: Sequence[Backend], *, reason: str, by: Actor, ticket: str = ""
+) -> list[Outcome]:
     """Drain those that can be, in one drain that is open until somebody ends it. A backend without which a
     service would refuse its clients is left to the page that asks for that."""
     refused = _undrainable(cluster, chosen)
@@ -54,7 +56,14 @@ def drain(cluster: Cluster, chosen: Sequence[Backend], *, reason: str, by: Actor
         targets = [_target(backend) for backend in rest]
         try:
             row = drains.drain(
-                cluster, targets, begins_at=None, ends_at=None, cut_at=None, reason=reason, by=by
+                cluster,
+                targets,
+                begins_at=None,
+                ends_at=None,
+                cut_at=None,
+                reason=reason,
+                ticket=ticket,
+                by=by,
             )
             outcomes += [
                 Outcome(backend, True, f"Drained by {row}, until you undrain it.") for backend in rest
@@ -64,7 +73,9 @@ def drain(cluster: Cluster, chosen: Sequence[Backend], *, reason: str, by: Actor
     return _in_order(outcomes, chosen)
 
 
-def undrain(cluster: Cluster, chosen: Sequence[Backend], *, reason: str, by: Actor) -> list[Outcome]:
+def undrain(
+    cluster: Cluster, chosen: Sequence[Backend], *, reason: str, by: Actor, ticket: str = ""
+) -> list[Outcome]:
     """End the drains of these backends. One that has others too is left alone: those would come back."""
     table, places = standing.ordered(cluster).table, {_place(backend): backend for backend in chosen}
     said: dict[Backend, tuple[bool, str]] = {}
@@ -72,7 +83,7 @@ def undrain(cluster: Cluster, chosen: Sequence[Backend], *, reason: str, by: Act
         held = set(drains.covered(table, desired.drain_value(row).targets))
         mine = [backend for place, backend in places.items() if place in held]
         if mine:
-            done, text = _end(row, others=len(held - set(places)), reason=reason, by=by)
+            done, text = _end(row, others=len(held - set(places)), reason=reason, ticket=ticket, by=by)
             for backend in mine:
                 before_done, before = said.get(backend, (True, ""))
                 said[backend] = before_done and done, f"{before} {text}".strip()
@@ -80,12 +91,12 @@ def undrain(cluster: Cluster, chosen: Sequence[Backend], *, reason: str, by: Act
     return [Outcome(backend, *said.get(backend, nothing)) for backend in chosen]
 
 
-def _end(row: Drain, *, others: int, reason: str, by: Actor) -> tuple[bool, str]:
+def _end(row: Drain, *, others: int, reason: str, ticket: str, by: Actor) -> tuple[bool, str]:
     if others:
         what = "backend that is" if others == 1 else "backends that are"
         return False, f"{row} has {others} more {what} not ticked. Undrain it on its own page."
     try:
-        drains.undrain(row, reason=reason, by=by)
+        drains.undrain(row, reason=reason, ticket=ticket, by=by)
     except Rejected as rejected:
         return False, str(rejected)
     return True, f"{row} is ended: it comes back by the service's ramp."

@@ -10,8 +10,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from cluster import audit, desired, jobs
-from cluster.actions.approvals import NEEDS_REASON, close_applied, require_approval, reviewed_draft
-from cluster.actions.problems import Rejected, lock_cluster
+from cluster.actions.approvals import close_applied, require_approval, reviewed_draft
+from cluster.actions.problems import Rejected, lock_cluster, require_reason
 from cluster.audit import Actor
 from cluster.ipvs.formats.document import fingerprint, to_document
 from cluster.ipvs.rules import Problem
@@ -81,8 +81,7 @@ def reviewed(cluster: Cluster, *, seen: str, reason: str, ticket: str) -> tuple[
     if approval is not None:
         names = [answer.author_name for answer in approval.counted]
         why = Why(approval.change.reason, approval.change.ticket, approval.change.pk, names)
-    if not why.reason.strip():
-        raise Rejected(Problem("reason", NEEDS_REASON))
+    require_reason(why.reason)
     if not cluster.directors.exists():
         raise Rejected(Problem("", f"{cluster} has no director yet. Add one first."))
     return table, traffic, why
@@ -179,7 +178,13 @@ def go_back_to(cluster: Cluster, back: Revision | None, *, reason: str, by: Acto
 
 
 def carry_out(
-    cluster: Cluster, *, reason: str, by: Actor, newcomer: Director | None = None, needs: Need = "operate"
+    cluster: Cluster,
+    *,
+    reason: str,
+    by: Actor,
+    ticket: str = "",
+    newcomer: Director | None = None,
+    needs: Need = "operate",
 ) -> Job | None:
     """Send the drains and profiles of now to every director, with the newest revision's table and without the
     draft. Within the caller's transaction, with the cluster locked. None where there is nobody to send to, or
@@ -194,7 +199,7 @@ def carry_out(
     before = traffic_document.from_document(newest.traffic or _NO_TRAFFIC)
     traffic = traffic_document.to_document(desired.with_operations(before, cluster))
     content = {"table": newest.table, "traffic": traffic, "fingerprint": newest.fingerprint}
-    revision = _revision_of(cluster, content, why=Why(reason), by=by)
+    revision = _revision_of(cluster, content, why=Why(reason, ticket), by=by)
     if revision == newest:
         directors = [newcomer] if newcomer else []
     if not directors:

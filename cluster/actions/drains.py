@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from cluster import audit, desired, live, standing
 from cluster.actions.changes import carry_out
-from cluster.actions.problems import Rejected, lock_cluster, values
+from cluster.actions.problems import Rejected, lock_cluster, require_reason, ticketed, values
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
 from cluster.ipvs.state import ServiceKey, Table
@@ -41,14 +41,16 @@ def drain(
     cut_at: datetime | None,
     reason: str,
     by: Actor,
+    ticket: str = "",
     may_refuse_clients: bool = False,
 ) -> Drain:
     """No new connections for the targets from `begins_at` on, None for at once, until `ends_at`, None for
     until somebody ends it; what is left at `cut_at` is cut.
 
-    Rejected where nothing is covered, where something is drained already, where the times are in a wrong
-    order, and, without `may_refuse_clients`, where a service would be left without a backend. The very same
-    drain asked for twice by the same person is one."""
+    Rejected without a reason, where nothing is covered, where something is drained already, where the times
+    are in a wrong order, and, without `may_refuse_clients`, where a service would be left without a backend.
+    The very same drain asked for twice by the same person is one."""
+    require_reason(reason)
     # Redis is asked before the lock: nobody should wait for its deadline.
     known = known_standings(cluster)
     cluster = lock_cluster(cluster)
@@ -59,6 +61,7 @@ def drain(
         ends_at=ends_at,
         cut_at=cut_at,
         reason=reason,
+        ticket=ticket,
         author_name=by.name,
     )
     if (twin := _twin(row)) is not None:
@@ -81,26 +84,28 @@ def drain(
         raise Rejected(*(Problem("may_refuse_clients", text) for text in alone.values()))
     row.save()
     action = "drain.begin" if row.begins_at <= timezone.now() else "drain.plan"
-    _carry_out(action, row, reason=reason, by=by, before=None, names=NAMES)
+    _carry_out(action, row, reason=reason, ticket=ticket, by=by, before=None, names=NAMES)
     return row
 
 
 @transaction.atomic
-def undrain(drain: Drain, *, reason: str, by: Actor) -> None:
+def undrain(drain: Drain, *, reason: str, by: Actor, ticket: str = "") -> None:
     """End a drain now: its backends come back by the ramp of their service. A planned one is cancelled.
-    Rejected where it is over already."""
+    Rejected without a reason, and where it is over already."""
+    require_reason(reason)
     row = _open(drain)
     before = values(row, ("ended_at",))
     row.ended_at, row.ended_by = timezone.now(), by.name[:150]
     row.save(update_fields=["ended_at", "ended_by"])
-    _carry_out("drain.end", row, reason=reason, by=by, before=before, names=("ended_at",))
+    _carry_out("drain.end", row, reason=reason, ticket=ticket, by=by, before=before, names=("ended_at",))
 
 
 @transaction.atomic
-def cut_now(drain: Drain, *, by: Actor) -> None:
-    """By force: what is still connected loses its backend. Rejected before the drain has begun, and where it
-    is over or was cut by force already. A deadline that is over here may not be on a director whose clock is
-    late."""
+def cut_now(drain: Drain, *, reason: str, by: Actor, ticket: str = "") -> None:
+    """By force: what is still connected loses its backend. Rejected without a reason, before the drain has
+    begun, and where it is over or was cut by force already. A deadline that is over here may not be on a
+    director whose clock is late."""
+    require_reason(reason)
     row, now = _open(drain), timezone.now()
     if row.begins_at > now:
         raise Rejected(Problem("", f"{row} has not begun. Nothing was cut."))
@@ -109,14 +114,22 @@ def cut_now(drain: Drain, *, by: Actor) -> None:
     before = values(row, ("cut_at",))
     row.cut_at, row.cut_by = now, by.name[:150]
     row.save(update_fields=["cut_at", "cut_by"])
-    _carry_out("drain.cut", row, reason="", by=by, before=before, names=("cut_at",))
+    _carry_out("drain.cut", row, reason=reason, ticket=ticket, by=by, before=before, names=("cut_at",))
 
 
 @transaction.atomic
 def change_end(
-    drain: Drain, *, ends_at: datetime | None, cut_at: datetime | None, reason: str, by: Actor
+    drain: Drain,
+    *,
+    ends_at: datetime | None,
+    cut_at: datetime | None,
+    reason: str,
+    by: Actor,
+    ticket: str = "",
 ) -> None:
-    """Move the end, the deadline, or both; None for none. Rejected where it is over, or was cut already."""
+    """Move the end, the deadline, or both; None for none. Rejected without a reason, and where it is over, or
+    was cut already."""
+    require_reason(reason)
     row = _open(drain)
     if row.cut_at is not None and row.cut_at <= timezone.now():
         raise Rejected(Problem("", f"{row} was cut already. Undrain it to bring its backends back."))
@@ -124,7 +137,7 @@ def change_end(
     row.ends_at, row.cut_at = ends_at, cut_at
     _judge_times(row)
     row.save(update_fields=["ends_at", "cut_at"])
-    _carry_out("drain.change", row, reason=reason, by=by, before=before, names=TIMES)
+    _carry_out("drain.change", row, reason=reason, ticket=ticket, by=by, before=before, names=TIMES)
 
 
 def covered(table: Table, targets: Sequence[Target]) -> list[Place]:
@@ -229,10 +242,19 @@ def _open(drain: Drain) -> Drain:
 
 
 def _carry_out(
-    action: str, row: Drain, *, reason: str, by: Actor, before: dict[str, Any] | None, names: Sequence[str]
+    action: str,
+    row: Drain,
+    *,
+    reason: str,
+    ticket: str,
+    by: Actor,
+    before: dict[str, Any] | None,
+    names: Sequence[str],
 ) -> None:
-    job = carry_out(row.cluster, reason=(reason or f"{action.replace('.', ' ')} {row.pk}")[:200], by=by)
-    after = _said(values(row, names)) | ({"job": job.pk} if job else {})
+    job = carry_out(
+        row.cluster, reason=f"{action.replace('.', ' ')} {row.pk}: {reason}"[:200], ticket=ticket, by=by
+    )
+    after = _said(values(row, names)) | ({"job": job.pk} if job else {}) | ticketed(ticket)
     audit.record(
         action,
         f"{row}: {', '.join(map(str, desired.drain_value(row).targets))}",

@@ -11,7 +11,7 @@ from django.db.models import Model
 from cluster import audit, desired, drifts, jobs
 from cluster.actions import backends, services
 from cluster.actions.backends import BackendFields
-from cluster.actions.problems import Rejected, lock_cluster
+from cluster.actions.problems import Rejected, lock_cluster, require_reason, ticketed
 from cluster.actions.services import ServiceFields
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
@@ -43,8 +43,9 @@ def adopt(drift: Drift, *, by: Actor) -> None:
 
 
 @transaction.atomic
-def revert(drift: Drift, *, by: Actor) -> Job:
-    """The director puts this one thing right. Rejected where it is right again."""
+def revert(drift: Drift, *, reason: str, by: Actor, ticket: str = "") -> Job:
+    """The director puts this one thing right. Rejected without a reason, and where it is right again."""
+    require_reason(reason)
     cluster = lock_cluster(drift.cluster)
     row = _still(drift)
     job = jobs.queue(
@@ -52,20 +53,30 @@ def revert(drift: Drift, *, by: Actor) -> Job:
         cluster=cluster,
         directors=[row.director],
         by=by,
-        reason=str(row)[:200],
+        reason=f"{row}: {reason}"[:200],
         probe={"places": [row.place]},
     )
-    after = {"job": job.pk, "wanted": row.wanted}
+    after = {"job": job.pk, "wanted": row.wanted} | ticketed(ticket)
     # What the draft does not have has no history but the drift's.
     about = desired.spoken_of(cluster.pk, {row.label}).get(row.label)
-    audit.record("drift.revert", row, by=by, about=about, cluster=cluster, before=row.actual, after=after)
+    audit.record(
+        "drift.revert",
+        row,
+        by=by,
+        about=about,
+        cluster=cluster,
+        before=row.actual,
+        after=after,
+        reason=reason,
+    )
     return job
 
 
 @transaction.atomic
-def set_enforcing(cluster: Cluster, *, enforce: bool, by: Actor) -> Job | None:
+def set_enforcing(cluster: Cluster, *, enforce: bool, reason: str, by: Actor, ticket: str = "") -> Job | None:
     """Whether the directors put right by themselves what somebody else changes. They are told at once; None
-    where there are none. Rejected where it is so already."""
+    where there are none. Rejected without a reason, and where it is so already."""
+    require_reason(reason)
     row = lock_cluster(cluster)
     if row.enforce == enforce:
         said = "enforces" if enforce else "does not enforce"
@@ -80,11 +91,13 @@ def set_enforcing(cluster: Cluster, *, enforce: bool, by: Actor) -> Job | None:
             cluster=row,
             directors=directors,
             by=by,
+            reason=reason[:200],
             probe={"enforce": enforce},
             needs="administer",
         )
-    before, after = {"enforce": not enforce}, {"enforce": enforce, "job": job.pk if job else None}
-    audit.record("cluster.enforce", row, by=by, cluster=row, before=before, after=after)
+    before = {"enforce": not enforce}
+    after = {"enforce": enforce, "job": job.pk if job else None} | ticketed(ticket)
+    audit.record("cluster.enforce", row, by=by, cluster=row, before=before, after=after, reason=reason)
     return job
 
 

@@ -12,6 +12,8 @@ from django.utils import timezone
 from cluster.ipvs.rules import Problem
 from cluster.models import Cluster
 
+NEEDS_REASON = "Say why, in a few words. It is kept with the revision and in the audit log."
+
 
 class Rejected(Exception):
     """Nothing was written. `problems` name the fields at fault; an empty field means the whole."""
@@ -23,6 +25,17 @@ class Rejected(Exception):
 
 class Changed(Rejected):
     """Somebody else saved the row first. Pages show their version beside one's own."""
+
+
+def require_reason(reason: str) -> None:
+    """Rejected without one: whatever reaches the directors is done for a reason."""
+    if not reason.strip():
+        raise Rejected(Problem("reason", NEEDS_REASON))
+
+
+def ticketed(ticket: str) -> dict[str, str]:
+    """What an entry of the audit log says of a ticket; nothing without one."""
+    return {"ticket": ticket} if ticket else {}
 
 
 def values(row: models.Model, names: Sequence[str]) -> dict[str, Any]:

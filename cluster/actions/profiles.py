@@ -11,7 +11,15 @@ from django.db import transaction
 
 from cluster import audit, desired
 from cluster.actions.changes import carry_out
-from cluster.actions.problems import Rejected, judged_again, lock_cluster, save_if_unchanged, values
+from cluster.actions.problems import (
+    Rejected,
+    judged_again,
+    lock_cluster,
+    require_reason,
+    save_if_unchanged,
+    ticketed,
+    values,
+)
 from cluster.audit import Actor
 from cluster.ipvs.formats.document import from_document
 from cluster.ipvs.rules import Problem
@@ -34,56 +42,73 @@ class ProfileFields:
 
 
 @transaction.atomic
-def add_profile(cluster: Cluster, said: ProfileFields, *, by: Actor) -> WeightProfile:
-    """Add a profile, which is used in its hours from now on. Rejected where a rule forbids it, or hours meet
-    those of another profile with the same position."""
+def add_profile(
+    cluster: Cluster, said: ProfileFields, *, reason: str, by: Actor, ticket: str = ""
+) -> WeightProfile:
+    """Add a profile, which is used in its hours from now on. Rejected, as all that follow, without a reason;
+    where a rule forbids it, or hours meet those of another profile with the same position."""
+    require_reason(reason)
     cluster = lock_cluster(cluster)
     profile = WeightProfile(cluster=cluster, changed_by=by.name, **asdict(said))
     _judge(profile)
     with judged_again(lambda: _judge(profile)):
         profile.save()
-    _tell(profile, "profile.add", by, after=values(profile, NAMES))
+    _tell(profile, "profile.add", reason, ticket, by, after=values(profile, NAMES))
     return profile
 
 
 @transaction.atomic
-def edit_profile(profile: WeightProfile, said: ProfileFields, *, seen_version: int, by: Actor) -> None:
+def edit_profile(
+    profile: WeightProfile,
+    said: ProfileFields,
+    *,
+    seen_version: int,
+    reason: str,
+    by: Actor,
+    ticket: str = "",
+) -> None:
     """Change a profile; Rejected as for a new one, and where somebody else has changed it since."""
+    require_reason(reason)
     lock_cluster(profile.cluster)
     before = values(profile, NAMES)
     for name, value in asdict(said).items():
         setattr(profile, name, value)
     _judge(profile)
     save_if_unchanged(profile, seen_version=seen_version, names=NAMES, by=by.name)
-    _tell(profile, "profile.edit", by, before=before, after=values(profile, NAMES))
+    _tell(profile, "profile.edit", reason, ticket, by, before=before, after=values(profile, NAMES))
 
 
 @transaction.atomic
-def remove_profile(profile: WeightProfile, *, by: Actor) -> None:
+def remove_profile(profile: WeightProfile, *, reason: str, by: Actor, ticket: str = "") -> None:
     """Remove a profile; where it was in use, the table's weights come back. Rejected where it is gone."""
+    require_reason(reason)
     lock_cluster(profile.cluster)
     before = values(profile, (*NAMES, "pinned"))
     if not WeightProfile.objects.filter(pk=profile.pk).delete()[0]:
         raise Rejected(Problem("", f"Somebody has removed {profile} meanwhile."))
-    _tell(profile, "profile.remove", by, before=before)
+    _tell(profile, "profile.remove", reason, ticket, by, before=before)
 
 
 @transaction.atomic
-def use_profile(profile: WeightProfile, *, by: Actor) -> None:
+def use_profile(profile: WeightProfile, *, reason: str, by: Actor, ticket: str = "") -> None:
     """Pin the profile: its weights hold until somebody stops it. Another pinned one is not any more."""
+    require_reason(reason)
     cluster = lock_cluster(profile.cluster)
     others = [str(other) for other in cluster.profiles.filter(pinned=True).exclude(pk=profile.pk)]
     cluster.profiles.filter(pinned=True).exclude(pk=profile.pk).update(pinned=False)
     _pin(profile, pinned=True)
-    _tell(profile, "profile.use", by, before={"pinned": others}, after={"pinned": [profile.name]})
+    before, after = {"pinned": others}, {"pinned": [profile.name]}
+    _tell(profile, "profile.use", reason, ticket, by, before=before, after=after)
 
 
 @transaction.atomic
-def stop_profile(profile: WeightProfile, *, by: Actor) -> None:
+def stop_profile(profile: WeightProfile, *, reason: str, by: Actor, ticket: str = "") -> None:
     """Pin it no longer: profiles go by their hours again."""
+    require_reason(reason)
     lock_cluster(profile.cluster)
     _pin(profile, pinned=False)
-    _tell(profile, "profile.stop", by, before={"pinned": [profile.name]}, after={"pinned": []})
+    before: dict[str, Any] = {"pinned": [profile.name]}
+    _tell(profile, "profile.stop", reason, ticket, by, before=before, after={"pinned": []})
 
 
 def tables(cluster: Cluster) -> Sequence[Table]:
@@ -124,11 +149,20 @@ def _judge(profile: WeightProfile) -> None:
         raise Rejected(*problems)
 
 
-def _tell(profile: WeightProfile, action: str, by: Actor, **said: Any) -> None:
+def _tell(
+    profile: WeightProfile,
+    action: str,
+    reason: str,
+    ticket: str,
+    by: Actor,
+    *,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> None:
     """To the directors, and last to the audit log."""
     verb = action.partition(".")[2]
-    job = carry_out(profile.cluster, reason=f"profile {profile}: {verb}", by=by)
-    after = said.pop("after", None)
-    if job:
-        after = {**(after or {}), "job": job.pk}
-    audit.record(action, profile, by=by, cluster=profile.cluster, after=after, **said)
+    told = f"profile {profile} {verb}: {reason}"[:200]
+    job = carry_out(profile.cluster, reason=told, ticket=ticket, by=by)
+    more = ({"job": job.pk} if job else {}) | ticketed(ticket)
+    after = {**(after or {}), **more} if more else after
+    audit.record(action, profile, by=by, cluster=profile.cluster, before=before, after=after, reason=reason)

@@ -27,6 +27,7 @@ class Drain(models.Model):
     ends_at = models.DateTimeField(null=True, blank=True)
     cut_at = models.DateTimeField(null=True, blank=True)
     reason = models.CharField(max_length=200, blank=True)
+    ticket = models.CharField(max_length=64, blank=True)
     author_name = models.CharField(max_length=150)
     created = models.DateTimeField(auto_now_add=True)
     ended_at = models.DateTimeField(null=True)
@@ -41,6 +42,10 @@ class Drain(models.Model):
 
     def __str__(self) -> str:
         return f"Drain {self.pk}"
+
+    @property
+    def ticket_link(self) -> str:
+        return self.cluster.ticket_link(self.ticket)
 
 
 class WeightProfile(models.Model):

@@ -29,6 +29,10 @@ def cluster_bulk(request: OperatorRequest, pk: int) -> HttpResponse:
     """Answers with what became of each backend; sent again, it does nothing twice."""
     cluster = access.get_cluster(request, pk, needs="operate")
     form = BulkForm(request.POST)
+    if not form.is_valid() and set(form.errors) == {"reason"}:
+        # What was ticked goes along.
+        context = {"cluster": cluster, "form": form, "ticked": request.POST.getlist("backend")}
+        return render(request, "cluster/bulk_why.html", context)
     if not form.is_valid():
         for errors in form.errors.values():
             messages.error(request, " ".join(map(str, errors)))
@@ -57,7 +61,7 @@ def _carried_out(cluster: Cluster, form: BulkForm, *, by: Actor) -> tuple[list[b
     if said["do"] == "set-weight":
         return _set_weights(cluster, form, chosen, by=by)
     carry_out = bulk.drain if said["do"] == "drain" else bulk.undrain
-    return carry_out(cluster, chosen, reason=said["reason"], by=by), []
+    return carry_out(cluster, chosen, **form.why, by=by), []
 
 
 def _set_weights(

@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods
 from django_htmx.http import HttpResponseStopPolling
 
 from cluster import access, desired, live, standing, trails
@@ -18,6 +18,7 @@ from cluster.actions import drains
 from cluster.actions.problems import Rejected
 from cluster.drain_forms import DrainEndForm, DrainForm
 from cluster.draining import drain_states
+from cluster.fields import ReasonForm
 from cluster.http import OperatorRequest, actor, not_modified, page_number, page_of, poll, search_text
 from cluster.ipvs.state import canonical_address
 from cluster.ipvs.traffic.policy import Target
@@ -80,9 +81,9 @@ def drain_edit(request: OperatorRequest, pk: int) -> HttpResponse:
     drain = access.get_drain(request, pk, needs="operate")
     form = DrainEndForm(request.POST or None, initial=DrainEndForm.initial_of(drain))
     if form.is_valid():
-        said = {"ends_at": form.cleaned_data["ends_at"], "reason": form.cleaned_data["reason"]}
+        ends_at, cut_at = form.cleaned_data["ends_at"], form.cut_at(drain.begins_at)
         try:
-            drains.change_end(drain, cut_at=form.cut_at(drain.begins_at), **said, by=actor(request))
+            drains.change_end(drain, ends_at=ends_at, cut_at=cut_at, **form.why, by=actor(request))
             messages.success(request, f"The end of {drain} is changed.")
             return redirect("drain-detail", drain.pk)
         except Rejected as rejected:
@@ -94,25 +95,31 @@ def drain_edit(request: OperatorRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def drain_cut(request: OperatorRequest, pk: int) -> HttpResponse:
     drain = access.get_drain(request, pk, needs="operate")
-    if request.method == "POST":
+    form = ReasonForm(request.POST or None)
+    if form.is_valid():
         try:
-            drains.cut_now(drain, by=actor(request))
+            drains.cut_now(drain, **form.why, by=actor(request))
             messages.success(request, f"{drain} is cut: its backends leave the directors' tables.")
+            return redirect("drain-detail", drain.pk)
         except Rejected as rejected:
-            messages.error(request, str(rejected))
-        return redirect("drain-detail", drain.pk)
-    return render(request, "cluster/drain_cut.html", _context(request, drain))
+            form.add_problems(rejected)
+    return render(request, "cluster/drain_cut.html", _context(request, drain) | {"form": form})
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 def drain_undrain(request: OperatorRequest, pk: int) -> HttpResponse:
     drain = access.get_drain(request, pk, needs="operate")
-    try:
-        drains.undrain(drain, reason=search_text(request.POST.get("reason")), by=actor(request))
-        messages.success(request, f"{drain} is ended: what it held comes back, by the ramp of each service.")
-    except Rejected as rejected:
-        messages.error(request, str(rejected))
-    return redirect("drain-detail", drain.pk)
+    form = ReasonForm(request.POST or None)
+    if form.is_valid():
+        try:
+            drains.undrain(drain, **form.why, by=actor(request))
+            messages.success(
+                request, f"{drain} is ended: what it held comes back, by the ramp of each service."
+            )
+            return redirect("drain-detail", drain.pk)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    return render(request, "cluster/drain_undrain.html", _context(request, drain) | {"form": form})
 
 
 def _asked_for(request: OperatorRequest, cluster: Cluster) -> list[Target]:

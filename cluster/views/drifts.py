@@ -5,11 +5,12 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from cluster import access, drifts
 from cluster.actions import drifts as actions
 from cluster.actions.problems import Rejected
+from cluster.fields import ReasonForm
 from cluster.http import OperatorRequest, actor, poll
 from cluster.models import Cluster
 
@@ -51,24 +52,34 @@ def drift_adopt(request: OperatorRequest, pk: int) -> HttpResponse:
     return redirect("drift-list", drift.cluster_id)
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 def drift_revert(request: OperatorRequest, pk: int) -> HttpResponse:
     drift = access.get_drift(request, pk, needs="apply")
-    try:
-        return redirect("job-detail", actions.revert(drift, by=actor(request)).pk)
-    except Rejected as rejected:
-        messages.error(request, str(rejected))
+    form = ReasonForm(request.POST or None)
+    if form.is_valid():
+        try:
+            return redirect("job-detail", actions.revert(drift, **form.why, by=actor(request)).pk)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    part = next((one for one in drifts.shown(drift.cluster) if one.row == drift), None)
+    if part is None:
+        messages.success(request, f"{drift.label} on {drift.director} is as it should be again.")
         return redirect("drift-list", drift.cluster_id)
+    context = {"cluster": drift.cluster, "part": part, "form": form}
+    return render(request, "cluster/drift_revert.html", context)
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 def cluster_enforce(request: OperatorRequest, pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, pk, needs="administer")
-    enforce = request.POST.get("enforce") == "1"
-    try:
-        actions.set_enforcing(cluster, enforce=enforce, by=actor(request))
-        said = "put right by themselves" if enforce else "leave"
-        messages.success(request, f"The directors of {cluster} {said} what somebody else changes.")
-    except Rejected as rejected:
-        messages.error(request, str(rejected))
-    return redirect("drift-list", cluster.pk)
+    form = ReasonForm(request.POST or None)
+    if form.is_valid():
+        enforce = request.POST.get("enforce") == "1"
+        try:
+            actions.set_enforcing(cluster, enforce=enforce, **form.why, by=actor(request))
+            said = "put right by themselves" if enforce else "leave"
+            messages.success(request, f"The directors of {cluster} {said} what somebody else changes.")
+            return redirect("drift-list", cluster.pk)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    return render(request, "cluster/cluster_enforce.html", {"cluster": cluster, "form": form})

@@ -11,12 +11,13 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods
 
 from cluster import access, desired
 from cluster.actions import profiles
 from cluster.actions.problems import Changed, Rejected
 from cluster.dry_run import dry_run
+from cluster.fields import ReasonForm
 from cluster.http import OperatorRequest, actor
 from cluster.ipvs.traffic.effective import next_switch, profile_at
 from cluster.ipvs.traffic.policy import Profile
@@ -68,7 +69,7 @@ def profile_new(request: OperatorRequest, cluster_pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, cluster_pk, needs="operate")
 
     def save(form: ProfileForm, _: int) -> WeightProfile:
-        return profiles.add_profile(cluster, form.said(), by=actor(request))
+        return profiles.add_profile(cluster, form.said(), **form.why, by=actor(request))
 
     return _form_page(request, cluster, None, save)
 
@@ -78,7 +79,7 @@ def profile_edit(request: OperatorRequest, pk: int) -> HttpResponse:
     row = access.get_profile(request, pk, needs="operate")
 
     def save(form: ProfileForm, seen_version: int) -> WeightProfile:
-        profiles.edit_profile(row, form.said(), seen_version=seen_version, by=actor(request))
+        profiles.edit_profile(row, form.said(), seen_version=seen_version, **form.why, by=actor(request))
         return row
 
     try:
@@ -90,30 +91,37 @@ def profile_edit(request: OperatorRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def profile_remove(request: OperatorRequest, pk: int) -> HttpResponse:
     row = access.get_profile(request, pk, needs="operate")
-    if request.method == "POST":
-        return _done(request, row, profiles.remove_profile, f"The profile {row} is removed.")
-    return render(request, "cluster/profile_remove.html", {"profile": row, "cluster": row.cluster})
+    return _asked(request, row, profiles.remove_profile, "remove", f"The profile {row} is removed.")
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 def profile_use(request: OperatorRequest, pk: int) -> HttpResponse:
     row = access.get_profile(request, pk, needs="operate")
-    return _done(request, row, profiles.use_profile, f"{row} is in use until somebody stops it.")
+    return _asked(request, row, profiles.use_profile, "use", f"{row} is in use until somebody stops it.")
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 def profile_stop(request: OperatorRequest, pk: int) -> HttpResponse:
     row = access.get_profile(request, pk, needs="operate")
-    return _done(request, row, profiles.stop_profile, f"{row} goes by its hours again.")
+    return _asked(request, row, profiles.stop_profile, "stop", f"{row} goes by its hours again.")
 
 
-def _done(request: OperatorRequest, row: WeightProfile, act: Callable[..., None], text: str) -> HttpResponse:
-    try:
-        act(row, by=actor(request))
-        messages.success(request, text)
-    except Rejected as rejected:
-        messages.error(request, str(rejected))
-    return redirect("profile-list", row.cluster_id)
+def _asked(
+    request: OperatorRequest, row: WeightProfile, act: Callable[..., None], verb: str, text: str
+) -> HttpResponse:
+    """Done, once there is a reason; else the page that asks for one."""
+    form = ReasonForm(request.POST or None)
+    if form.is_valid():
+        try:
+            act(row, **form.why, by=actor(request))
+            messages.success(request, text)
+            return redirect("profile-list", row.cluster_id)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    context = {"form": form, "profile": row, "cluster": row.cluster}
+    if verb == "use":
+        context["runs"] = dry_run(row.cluster, replace(desired.profile_value(row), pinned=True))
+    return render(request, f"cluster/profile_{verb}.html", context)
 
 
 def _form_page(

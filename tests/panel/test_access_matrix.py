@@ -75,8 +75,8 @@ MATRIX = {
     "drift-list": Row(("cluster",), get="view"),
     "drift-table": Row(("cluster",), get="view"),
     "drift-adopt": Row(("drift",), post="edit"),
-    "drift-revert": Row(("drift",), post="apply"),
-    "cluster-enforce": Row(("cluster",), post="administer"),
+    "drift-revert": _form("drift", needs="apply"),
+    "cluster-enforce": _form("cluster", needs="administer"),
     "change-settings": _form("cluster", needs="administer"),
     "planned-list": Row(("cluster",), get="view"),
     "planned-cancel": Row(("planned",), post="apply"),
@@ -89,7 +89,7 @@ MATRIX = {
     "drain-live": Row(("drain",), get="view"),
     "drain-edit": _form("drain", needs="operate"),
     "drain-cut": _form("drain", needs="operate"),
-    "drain-undrain": Row(("drain",), post="operate"),
+    "drain-undrain": _form("drain", needs="operate"),
     "change-list": Row(get=SIGNED_IN),
     "change-detail": Row(("change",), get="view"),
     "change-answer": Row(("change",), post="approve"),
@@ -120,8 +120,8 @@ MATRIX = {
     "profile-detail": Row(("profile",), get="view"),
     "profile-edit": _form("profile", needs="operate"),
     "profile-remove": _form("removed profile", needs="operate"),
-    "profile-use": Row(("profile",), post="operate"),
-    "profile-stop": Row(("profile",), post="operate"),
+    "profile-use": _form("profile", needs="operate"),
+    "profile-stop": _form("profile", needs="operate"),
     "director-list": Row(get=SIGNED_IN),
     "director-table": Row(get=SIGNED_IN),
     "director-detail": Row(("director",), get="view"),
@@ -229,7 +229,7 @@ def nouns(run: Run, backend: Backend, service: VirtualService, director: Directo
         begins_at=None,
         ends_at=None,
         cut_at=None,
-        reason="",
+        reason="a test",
         by=ANN,
         may_refuse_clients=True,
     )
@@ -414,7 +414,8 @@ def test_ids_of_another_cluster_do_nothing_in_ones_own(
     chosen = f"{backend.pk}:{backend.version}:{backend.weight}"
     for do in ("set-weight", "drain", "undrain"):
         mallory.post(
-            reverse("cluster-bulk", args=[other.pk]), {"backend": chosen, "do": do, "weight": 0, "reason": ""}
+            reverse("cluster-bulk", args=[other.pk]),
+            {"backend": chosen, "do": do, "weight": 0, "reason": "a test"},
         )
     page = mallory.get(reverse("drain-new", args=[other.pk]), {"backend": backend.pk, "service": service.pk})
     assert backend.address not in page.content.decode()

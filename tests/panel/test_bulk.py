@@ -122,15 +122,19 @@ def test_undrain_of_many_leaves_a_drain_that_has_others(
     web: Cluster, four: list[Backend], otto: Client
 ) -> None:
     def begin(target: Target) -> Drain:
-        return drains.drain(web, [target], begins_at=None, ends_at=None, cut_at=None, reason="", by=ANN)
+        return drains.drain(web, [target], begins_at=None, ends_at=None, cut_at=None, reason="a test", by=ANN)
 
     host = begin(Target(address="192.168.50.11"))
     url = reverse("cluster-bulk", args=[web.pk])
-    page = otto.post(url, {"do": "undrain", "backend": ticked(four[0], four[1])}).content.decode()
+    page = otto.post(
+        url, {"do": "undrain", "reason": "done", "backend": ticked(four[0], four[1])}
+    ).content.decode()
     assert "1 more backend that is not ticked" in page and "No drain has it." in page
     host.refresh_from_db()
     assert host.ended_at is None
-    page = otto.post(url, {"do": "undrain", "backend": ticked(four[0], four[2])}).content.decode()
+    page = otto.post(
+        url, {"do": "undrain", "reason": "done", "backend": ticked(four[0], four[2])}
+    ).content.decode()
     assert "2 done, 0 refused" in page
     host.refresh_from_db()
     assert host.ended_at is not None
@@ -142,7 +146,8 @@ def test_a_window_for_many_is_planned_on_the_page_of_drains(
     asked = {"do": "plan", "backend": ticked(four[0], four[2])}
     answer = otto.post(reverse("cluster-bulk", args=[web.pk]), asked)
     assert answer.status_code == 302
-    otto.post(answer["Location"], {"begins_at": "2040-03-01T04:00", "ends_at": "2040-03-01T05:00"})
+    window = {"begins_at": "2040-03-01T04:00", "ends_at": "2040-03-01T05:00", "reason": "memory"}
+    otto.post(answer["Location"], window)
     assert [len(row.targets) for row in Drain.objects.all()] == [2]
 
 

@@ -19,6 +19,7 @@ from cluster.ipvs.traffic.policy import Target
 from cluster.models import AuditEntry, Backend, Cluster, Director, Drain, Job, VirtualService
 from tests.panel.conftest import ANN, TalkingDirector, apply_draft
 
+WHY = {"reason": "a test"}
 ONE, TWO = Target(address="192.168.50.11"), Target(address="192.168.50.12")
 
 
@@ -31,7 +32,13 @@ def pair(service: VirtualService, backend: Backend, director: Director) -> list[
 
 
 def begin(cluster: Cluster, *targets: Target, **said: Any) -> Drain:
-    asked: dict[str, Any] = {"begins_at": None, "ends_at": None, "cut_at": None, "reason": "", "by": ANN}
+    asked: dict[str, Any] = {
+        "begins_at": None,
+        "ends_at": None,
+        "cut_at": None,
+        "reason": "a test",
+        "by": ANN,
+    }
     return drains.drain(cluster, targets or (ONE,), **asked | said)
 
 
@@ -81,17 +88,17 @@ def test_what_is_cut_by_force_is_cut_by_any_directors_clock(web: Cluster, pair: 
     planned = begin(web, TWO, begins_at=timezone.now() + timedelta(seconds=1), may_refuse_clients=True)
     Drain.objects.filter(pk=planned.pk).update(begins_at=timezone.now())
     for one in (row, planned):
-        drains.cut_now(one, by=ANN)
+        drains.cut_now(one, reason="a test", by=ANN)
     assert all(one.cuts(1.0) for one in newest_drains(web))
     with pytest.raises(Rejected, match="was cut already, by ann"):
-        drains.cut_now(row, by=ANN)
+        drains.cut_now(row, reason="a test", by=ANN)
     # A deadline is a moment that was planned, and goes by the director's own clock.
-    drains.undrain(row, reason="", by=ANN)
+    drains.undrain(row, reason="a test", by=ANN)
     later = begin(web, cut_at=timezone.now() + timedelta(hours=1), may_refuse_clients=True)
     assert not next(one for one in newest_drains(web) if one.id == later.pk).cuts(timezone.now().timestamp())
     # Over by our clock, and a director's may be late: force helps there.
     Drain.objects.filter(pk=later.pk).update(cut_at=timezone.now() - timedelta(seconds=9))
-    drains.cut_now(later, by=ANN)
+    drains.cut_now(later, reason="a test", by=ANN)
     assert next(one for one in newest_drains(web) if one.id == later.pk).cuts(1.0)
 
 
@@ -102,7 +109,7 @@ def test_undrain_takes_it_out_of_what_directors_are_told(web: Cluster, pair: lis
     row.refresh_from_db()
     assert row.ended_at is not None and row.ended_by == "ann"
     with pytest.raises(Rejected, match="was ended by ann already"):
-        drains.undrain(row, reason="", by=ANN)
+        drains.undrain(row, reason="a test", by=ANN)
     entry = AuditEntry.objects.first()
     assert entry and (entry.action, entry.before["ended_at"]) == ("drain.end", None)
 
@@ -138,7 +145,7 @@ def test_what_is_over_already_is_no_moment_to_begin_or_cut(web: Cluster, pair: l
     row = begin(web)
     Drain.objects.update(begins_at=past)
     with pytest.raises(Rejected, match="That deadline is over"):
-        drains.change_end(row, ends_at=None, cut_at=past + timedelta(minutes=5), reason="", by=ANN)
+        drains.change_end(row, ends_at=None, cut_at=past + timedelta(minutes=5), reason="a test", by=ANN)
 
 
 @pytest.mark.parametrize(
@@ -191,14 +198,14 @@ def test_a_backend_that_is_down_counts_as_none(
 def test_a_cut_takes_effect_now_and_only_once_it_has_begun(web: Cluster, pair: list[Backend]) -> None:
     planned = begin(web, begins_at=timezone.now() + timedelta(hours=1))
     with pytest.raises(Rejected, match="has not begun"):
-        drains.cut_now(planned, by=ANN)
+        drains.cut_now(planned, reason="a test", by=ANN)
     row = begin(web, reason="now")
-    drains.cut_now(row, by=ANN)
+    drains.cut_now(row, reason="a test", by=ANN)
     assert next(one for one in newest_drains(web) if one.id == row.pk).cuts(timezone.now().timestamp())
     row.refresh_from_db()
     assert row.cut_by == "ann"
     with pytest.raises(Rejected, match="was cut already"):
-        drains.cut_now(row, by=ANN)
+        drains.cut_now(row, reason="a test", by=ANN)
 
 
 def test_an_end_can_be_moved_and_the_log_says_from_what_to_what(web: Cluster, pair: list[Backend]) -> None:
@@ -221,7 +228,7 @@ def test_the_page_says_how_far_each_director_is(
     assert "draining" in (page := otto.get(url).content.decode()) and "7 now" in page
     show(talker, web, b11={"weight": 0, "inactive": 4})
     assert ">drained" in otto.get(url).content.decode()
-    drains.cut_now(row, by=ANN)
+    drains.cut_now(row, reason="a test", by=ANN)
     show(talker, web, b11={"gone": True})
     assert ">cut" in (page := otto.get(url).content.decode()) and "Cut now" not in page
 
@@ -240,7 +247,7 @@ def test_the_polled_part_is_silent_without_news_and_stops_at_the_end(
     talker.redis.is_up = False
     assert otto.get(url, asked).status_code == 503
     talker.redis.is_up = True
-    drains.undrain(row, reason="", by=ANN)
+    drains.undrain(row, reason="a test", by=ANN)
     assert otto.get(url, asked).status_code == 286
 
 
@@ -301,7 +308,7 @@ def test_a_window_is_planned_shown_and_cancelled(web: Cluster, pair: list[Backen
     assert ">planned" in page and "Cancel the window" in page
     assert "drain planned" in otto.get(reverse("cluster-detail", args=[web.pk])).content.decode()
     assert ">planned" in otto.get(reverse("drain-list", args=[web.pk])).content.decode()
-    otto.post(reverse("drain-undrain", args=[row.pk]))
+    otto.post(reverse("drain-undrain", args=[row.pk]), WHY)
     assert ">cancelled" in otto.get(reverse("drain-list", args=[web.pk])).content.decode()
 
 
@@ -309,10 +316,10 @@ def test_the_form_of_the_last_backend_asks_before_it_refuses_clients(
     web: Cluster, service: VirtualService, pair: list[Backend], otto: Client
 ) -> None:
     url = reverse("drain-new", args=[web.pk]) + f"?service={service.pk}"
-    page = otto.post(url, {}).content.decode()
+    page = otto.post(url, WHY).content.decode()
     assert "Clients would be refused." in page and 'name="may_refuse_clients"' in page
     assert not Drain.objects.exists()
-    otto.post(url, {"may_refuse_clients": "on"})
+    otto.post(url, WHY | {"may_refuse_clients": "on"})
     assert Drain.objects.exists()
 
 
@@ -320,9 +327,9 @@ def test_the_end_form_keeps_what_was_planned(web: Cluster, pair: list[Backend], 
     row = begin(web, cut_at=timezone.now() + timedelta(minutes=30))
     url = reverse("drain-edit", args=[row.pk])
     assert otto.get(url).context["form"]["cut_after_min"].value() == 30
-    page = otto.post(url, {"ends_at": "2001-01-01T00:00"}).content.decode()
+    page = otto.post(url, WHY | {"ends_at": "2001-01-01T00:00"}).content.decode()
     assert "The end must be later" in page
-    otto.post(url, {"cut_after_min": "60"})
+    otto.post(url, WHY | {"cut_after_min": "60"})
     row.refresh_from_db()
     assert row.cut_at == row.begins_at + timedelta(minutes=60)
 
@@ -334,7 +341,7 @@ def test_the_cut_page_lists_what_it_cuts(
     show(talker, web, b11={"weight": 0, "active": 7})
     page = otto.get(reverse("drain-cut", args=[row.pk])).content.decode()
     assert "192.168.50.11:80" in page and "7 connections" in page
-    otto.post(reverse("drain-cut", args=[row.pk]))
+    otto.post(reverse("drain-cut", args=[row.pk]), WHY)
     row.refresh_from_db()
     assert row.cut_at is not None
 

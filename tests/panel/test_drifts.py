@@ -126,7 +126,7 @@ def test_revert_is_an_order_for_this_thing_and_this_director(
 ) -> None:
     tell(talker, wrong())
     row = Drift.objects.get()
-    response = otto.post(reverse("drift-revert", args=[row.pk]))
+    response = otto.post(reverse("drift-revert", args=[row.pk]), {"reason": "not ours"})
     job = Job.objects.get(kind="repair")
     assert response["Location"] == reverse("job-detail", args=[job.pk])
     jobs.send(job.runs.get())
@@ -135,7 +135,7 @@ def test_revert_is_an_order_for_this_thing_and_this_director(
     assert f"Put right in {applied}" in otto.get(response["Location"]).content.decode()
     tell(talker)
     with pytest.raises(Rejected, match="as it should be again"):
-        drifts.revert(row, by=ANN)
+        drifts.revert(row, reason="a test", by=ANN)
     Run.objects.filter(job=job).update(status="failed")
     assert changes.apply_again(job, by=ANN).probe == {"places": [PLACE]}
 
@@ -181,7 +181,7 @@ def test_enforcing_is_told_at_once_and_with_each_order(
     applied: Cluster, sent: Sent, ann: Client, talker: TalkingDirector
 ) -> None:
     url = reverse("cluster-enforce", args=[applied.pk])
-    ann.post(url, {"enforce": "1"})
+    ann.post(url, {"enforce": "1", "reason": "a test"})
     job = Job.objects.get(kind="enforce")
     jobs.send(job.runs.get())
     row = Backend.objects.get()
@@ -190,8 +190,8 @@ def test_enforcing_is_told_at_once_and_with_each_order(
     key = jobs.signing_key().public
     orders = [Order.from_body(verify(one["args"][0], "order", public=key)) for one in sent]
     assert orders[0].payload["enforce"] is True and orders[1].payload["enforce"] is True
-    assert "already" in ann.post(url, {"enforce": "1"}, follow=True).content.decode()
-    ann.post(url, {"enforce": "0"})
+    assert "already" in ann.post(url, {"enforce": "1", "reason": "a test"}, follow=True).content.decode()
+    ann.post(url, {"enforce": "0", "reason": "a test"})
     assert not Cluster.objects.get(pk=applied.pk).enforce
     job.runs.update(status="failed")
     with pytest.raises(Rejected, match="set otherwise since"):

@@ -132,7 +132,7 @@ def test_a_drain_during_the_trial_changes_no_editor(strict: Cluster, backend: Ba
         begins_at=None,
         ends_at=None,
         cut_at=None,
-        reason="",
+        reason="a test",
         by=OTTO,
         may_refuse_clients=True,
     )

@@ -297,7 +297,7 @@ def test_what_drifted_is_in_the_history_of_its_row(
     assert actions(backend)[1:] == ["drift.found", "drift.healed", "drift.gone"]
     assert history(backend)[-1].target == f"{ONE} on director1"
     drift = Drift.objects.get(gone_at=None)
-    drifts.revert(drift, by=ANN)
+    drifts.revert(drift, reason="a test", by=ANN)
     drifts.adopt(drift, by=ANN)
     assert actions(backend.service)[1:] == ["drift.found", "drift.revert", "service.edit", "drift.adopt"]
     assert AuditEntry.objects.filter(target=str(drift)).count() == 3

@@ -30,20 +30,23 @@ def said(
     return profiles.ProfileFields(name, document["weights"], document.get("hours", []), at)
 
 
+WHY = {"reason": "a test"}
+
+
 def text(page: Any) -> str:
     return re.sub(r"\s+", " ", re.sub("<[^>]*>", "", page.content.decode()))
 
 
 def typed(backend: Backend, **changes: Any) -> dict[str, Any]:
     place = service_value(backend.service).key, backend_value(backend).key
-    return {"name": "sale", "position": 0, weight_name(place): 7} | changes
+    return {"name": "sale", "position": 0, weight_name(place): 7} | WHY | changes
 
 
 def test_a_new_profile_goes_to_the_directors_and_leaves_the_draft(
     web: Cluster, job: Job, backend: Backend
 ) -> None:
     backends.set_weight(backend, seen_version=1, weight=99, by=ANN)
-    profile = profiles.add_profile(web, said(backend, 7, DAILY), by=ANN)
+    profile = profiles.add_profile(web, said(backend, 7, DAILY), reason="a test", by=ANN)
     newest = Revision.objects.first()
     assert newest is not None and newest.number == 2
     assert newest.table == job.revision.table  # type: ignore[union-attr]
@@ -56,9 +59,12 @@ def test_a_new_profile_goes_to_the_directors_and_leaves_the_draft(
 def test_one_click_uses_a_profile_instead_of_another_and_stops_it(
     web: Cluster, job: Job, backend: Backend, otto: Client
 ) -> None:
-    night, sale = (profiles.add_profile(web, said(backend, name=name), by=ANN) for name in ("night", "sale"))
-    profiles.use_profile(night, by=ANN)
-    otto.post(reverse("profile-use", args=[sale.pk]))
+    night, sale = (
+        profiles.add_profile(web, said(backend, name=name), reason="a test", by=ANN)
+        for name in ("night", "sale")
+    )
+    profiles.use_profile(night, reason="a test", by=ANN)
+    otto.post(reverse("profile-use", args=[sale.pk]), WHY)
     assert list(web.profiles.filter(pinned=True)) == [sale]
     entry = AuditEntry.objects.first()
     assert entry and (entry.action, entry.actor, entry.before) == (
@@ -68,36 +74,36 @@ def test_one_click_uses_a_profile_instead_of_another_and_stops_it(
     )
     page = otto.get(reverse("profile-list", args=[web.pk])).content.decode()
     assert "sale holds now" in page and "Stop using" in page
-    otto.post(reverse("profile-stop", args=[sale.pk]))
+    otto.post(reverse("profile-stop", args=[sale.pk]), WHY)
     assert not web.profiles.filter(pinned=True).exists()
     newest = Revision.objects.first()
     assert newest and not any(one.pinned for one in from_document(newest.traffic).profiles)
 
 
 def test_two_edits_of_the_same_version_do_not_overwrite_each_other(web: Cluster, backend: Backend) -> None:
-    profile = profiles.add_profile(web, said(backend), by=ANN)
-    profiles.edit_profile(profile, said(backend, 8), seen_version=1, by=ANN)
+    profile = profiles.add_profile(web, said(backend), reason="a test", by=ANN)
+    profiles.edit_profile(profile, said(backend, 8), seen_version=1, reason="a test", by=ANN)
     with pytest.raises(Rejected, match="ann has changed it"):
-        profiles.edit_profile(profile, said(backend, 9), seen_version=1, by=ANN)
+        profiles.edit_profile(profile, said(backend, 9), seen_version=1, reason="a test", by=ANN)
     profile.refresh_from_db()
     assert profile.weights[0]["weight"] == 8
 
 
 def test_hours_that_meet_need_numbers_that_say_who_wins(web: Cluster, backend: Backend) -> None:
-    profiles.add_profile(web, said(backend, 7, DAILY, name="day"), by=ANN)
+    profiles.add_profile(web, said(backend, 7, DAILY, name="day"), reason="a test", by=ANN)
     with pytest.raises(Rejected, match="meet those of day"):
-        profiles.add_profile(web, said(backend, 7, DAILY), by=ANN)
-    profiles.add_profile(web, said(backend, 7, DAILY, at=1), by=ANN)
+        profiles.add_profile(web, said(backend, 7, DAILY), reason="a test", by=ANN)
+    profiles.add_profile(web, said(backend, 7, DAILY, at=1), reason="a test", by=ANN)
 
 
 def test_what_is_no_profile_is_refused(web: Cluster, backend: Backend) -> None:
-    profiles.add_profile(web, said(backend), by=ANN)
+    profiles.add_profile(web, said(backend), reason="a test", by=ANN)
     with pytest.raises(Rejected, match="already"):
-        profiles.add_profile(web, said(backend), by=ANN)
+        profiles.add_profile(web, said(backend), reason="a test", by=ANN)
     elsewhere = said(backend, name="x")
     elsewhere.weights[0]["address"] = "192.168.50.99"
     with pytest.raises(Rejected, match="has no backend"):
-        profiles.add_profile(web, elsewhere, by=ANN)
+        profiles.add_profile(web, elsewhere, reason="a test", by=ANN)
     assert WeightProfile.objects.count() == 1
 
 
@@ -137,7 +143,8 @@ def fields(page: Any) -> dict[str, Any]:
     """What a browser would post of the form as it is shown."""
     form = page.context["form"]
     shown = {name: form[name].value() for name in form.fields}
-    return {name: value for name, value in shown.items() if value is not False and value not in (None, "")}
+    sent = {name: value for name, value in shown.items() if value is not False and value not in (None, "")}
+    return WHY | sent
 
 
 @pytest.fixture
@@ -249,7 +256,7 @@ def test_the_dry_run_shows_weights_shares_and_connections_and_saves_nothing(
     apply_draft(web)
     page = otto.post(reverse("profile-new", args=[web.pk]), typed(backend, show=1)).content.decode()
     assert "25 %" in page and "70 %" in page and not web.profiles.exists()
-    profile = profiles.add_profile(web, said(backend), by=ANN)
+    profile = profiles.add_profile(web, said(backend), reason="a test", by=ANN)
     page = otto.get(reverse("profile-detail", args=[profile.pk])).content.decode()
     assert "25 %" in page and "70 %" in page and "Use now" in page
 
@@ -257,8 +264,8 @@ def test_the_dry_run_shows_weights_shares_and_connections_and_saves_nothing(
 def test_a_removed_profile_is_taken_from_the_directors(
     web: Cluster, job: Job, backend: Backend, otto: Client
 ) -> None:
-    profile = profiles.add_profile(web, said(backend), by=ANN)
-    otto.post(reverse("profile-remove", args=[profile.pk]))
+    profile = profiles.add_profile(web, said(backend), reason="a test", by=ANN)
+    otto.post(reverse("profile-remove", args=[profile.pk]), WHY)
     newest = Revision.objects.first()
     assert newest and from_document(newest.traffic).profiles == () and not web.profiles.exists()
 

@@ -326,7 +326,7 @@ def test_a_drain_needs_operate_when_it_is_signed_and_no_apply(
     talker.finish(ordered(web, user_with("oscar", Role.OPERATOR)).runs.get())
     sent.clear()
     said: dict[str, Any] = {"begins_at": None, "ends_at": None, "cut_at": None, "may_refuse_clients": True}
-    drains.drain(web, [Target(address=backend.address)], reason="", by=acting(nick), **said)
+    drains.drain(web, [Target(address=backend.address)], reason="a test", by=acting(nick), **said)
     send_what_is_due()
     assert len(sent) == 1 and Job.objects.first().needs == "operate"  # type: ignore[union-attr]
     roles.edit_role(night, description="", permissions=["view"], by=ANN)

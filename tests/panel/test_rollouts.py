@@ -250,7 +250,7 @@ def test_a_drain_during_a_trial_goes_on_with_it(
         begins_at=None,
         ends_at=None,
         cut_at=None,
-        reason="",
+        reason="a test",
         by=ANN,
         may_refuse_clients=True,
     )

@@ -108,7 +108,9 @@ def test_a_drain_carries_the_applied_switches_and_not_those_of_the_draft(
     changes.apply(web, seen=seen, reason="a test", by=ANN)
     clusters.set_switches(web, {"expire_nodest_conn": "0"}, seen={"expire_nodest_conn": "1"}, by=ANN)
     none = dict.fromkeys(("begins_at", "ends_at", "cut_at"))
-    drains.drain(web, [Target(address=backend.address)], **none, reason="", by=ANN, may_refuse_clients=True)
+    drains.drain(
+        web, [Target(address=backend.address)], **none, reason="a test", by=ANN, may_refuse_clients=True
+    )
     newest = web.revisions.first()
     assert newest and newest.traffic["drains"] and newest.traffic["switches"] == {"expire_nodest_conn": "1"}
 

@@ -219,9 +219,10 @@ def test_a_backends_own_check(otto: Client, backend: Backend) -> None:
 
 def test_profiles_with_more_hours_than_theirs_lose_none(otto: Client, web: Cluster, backend: Backend) -> None:
     hours = [Hours((0,), f"0{n}:00", f"0{n}:30", "UTC") for n in range(4)]
-    row = profiles.add_profile(web, said(backend, 7, *hours, name="night"), by=OLGA)
+    row = profiles.add_profile(web, said(backend, 7, *hours, name="night"), reason="a test", by=OLGA)
     page = Page(otto, reverse("profile-edit", args=[row.pk])).type(**{"ends-3": "03:45"})
-    profiles.edit_profile(row, said(backend, 7, hours[0], name="late"), seen_version=1, by=OLGA)
+    late = said(backend, 7, hours[0], name="late")
+    profiles.edit_profile(row, late, seen_version=1, reason="a test", by=OLGA)
     page.press()
     assert page.rows["name"] == ("night", "late", "night")
     assert page.rows["ends-3"] == ("03:30", "", "03:45")
@@ -230,9 +231,9 @@ def test_profiles_with_more_hours_than_theirs_lose_none(otto: Client, web: Clust
 
 
 def test_profiles(otto: Client, web: Cluster, backend: Backend) -> None:
-    row = profiles.add_profile(web, said(backend, name="night"), by=OLGA)
-    page = Page(otto, reverse("profile-edit", args=[row.pk])).type(name="late")
-    profiles.edit_profile(row, said(backend, 9, name="dusk", at=4), seen_version=1, by=OLGA)
+    row = profiles.add_profile(web, said(backend, name="night"), reason="a test", by=OLGA)
+    page = Page(otto, reverse("profile-edit", args=[row.pk])).type(name="late", reason="a test")
+    profiles.edit_profile(row, said(backend, 9, name="dusk", at=4), seen_version=1, reason="a test", by=OLGA)
     page.press()
     assert page.rows["name"] == ("night", "dusk", "late")
     assert page.press().response.status_code == 302

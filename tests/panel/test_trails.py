@@ -53,7 +53,7 @@ def test_the_chart_begins_with_the_drain_and_not_with_the_page(
     assert counted(row) == [9, 6, 4]
     assert page.context["points"] == "2,2 81,14 159,22 238,22"
     assert "4 now, 9 at most since" in page.content.decode()
-    drains.undrain(row, reason="", by=ANN)
+    drains.undrain(row, reason="a test", by=ANN)
     clock.now += 2
     sweep()
     assert (
