@@ -17,6 +17,7 @@ from cluster.actions import drifts as drift_actions
 from cluster.actions.problems import Rejected
 from cluster.ipvs.traffic.policy import Target
 from cluster.models import AuditEntry, Backend, Cluster, Director, Drain, Drift, Job, Revision, WeightProfile
+from cluster.seen import mark_of
 from tests.panel.conftest import ANN, TalkingDirector, apply_draft
 from tests.panel.test_bulk import ticked
 from tests.panel.test_drifts import tell, wrong
@@ -57,7 +58,7 @@ ACTS: dict[str, Callable[[pytest.FixtureRequest], Act]] = {
     "drain.change": lambda get: _of(get, "drain", drains.change_end, ends_at=_later(), cut_at=None),
     "profile.add": lambda get: _of(get, "applied", profiles.add_profile, _said(get)),
     "profile.edit": lambda get: _of(get, "profile", profiles.edit_profile, _said(get, 9), seen_version=1),
-    "profile.remove": lambda get: _of(get, "profile", profiles.remove_profile),
+    "profile.remove": lambda get: _of(get, "profile", profiles.remove_profile, seen=_mark(get)),
     "profile.use": lambda get: _of(get, "profile", profiles.use_profile),
     "profile.stop": lambda get: _of(get, "profile", profiles.stop_profile),
     "drift.revert": lambda get: _of(get, "drift", drift_actions.revert),
@@ -72,6 +73,10 @@ def _of(get: pytest.FixtureRequest, fixture: str, act: Act, *more: Any, **words:
 
 def _said(get: pytest.FixtureRequest, weight: int = 7) -> profiles.ProfileFields:
     return said(get.getfixturevalue("backend"), weight)
+
+
+def _mark(get: pytest.FixtureRequest) -> str:
+    return mark_of(get.getfixturevalue("profile"))
 
 
 def _later() -> Any:
@@ -135,6 +140,8 @@ def test_a_page_asks_for_the_reason_and_loses_nothing(
     url = reverse(name, args=[row.pk]) + query
     opened = ann.get(url)
     page = opened.content.decode()
+    if name == "profile-remove":
+        form = {"seen": opened.context["again"].mark}
     if name == "profile-edit":
         form = fields(opened) | form | {"opened": opened.context["opened"].opened}
         del form["reason"]
