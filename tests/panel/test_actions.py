@@ -191,7 +191,8 @@ def test_roles_and_groups(db: None, web: Cluster) -> None:
     _writes_one_entry("role.give", lambda: roles.give_role(group, role=role, cluster=web, by=ANN))
     assert may(user, "apply", web) and not may(user, "apply")
     _writes_one_entry(
-        "role.edit", lambda: roles.edit_role(role, description="", permissions=["approve"], by=ANN)
+        "role.edit",
+        lambda: roles.edit_role(role, description="", permissions=["approve"], seen_version=1, by=ANN),
     )
     changed = User.objects.get()
     assert may(changed, "approve", web) and not may(changed, "apply", web)

@@ -55,7 +55,9 @@ ACTS: dict[str, Callable[[pytest.FixtureRequest], Act]] = {
     "drain.begin": lambda get: _of(get, "applied", drains.drain, [Target(address="192.168.50.11")], **NOW),
     "drain.end": lambda get: _of(get, "drain", drains.undrain),
     "drain.cut": lambda get: _of(get, "drain", drains.cut_now),
-    "drain.change": lambda get: _of(get, "drain", drains.change_end, ends_at=_later(), cut_at=None),
+    "drain.change": lambda get: _of(
+        get, "drain", drains.change_end, ends_at=_later(), cut_at=None, seen_version=1
+    ),
     "profile.add": lambda get: _of(get, "applied", profiles.add_profile, _said(get)),
     "profile.edit": lambda get: _of(get, "profile", profiles.edit_profile, _said(get, 9), seen_version=1),
     "profile.remove": lambda get: _of(get, "profile", profiles.remove_profile, seen=_mark(get)),
@@ -117,7 +119,7 @@ FORMS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "drain-new": ("applied", "?address=192.168.50.11", {"may_refuse_clients": "on"}),
     "drain-undrain": ("drain", "", {}),
     "drain-cut": ("drain", "", {}),
-    "drain-edit": ("drain", "", {"cut_after_min": "77"}),
+    "drain-edit": ("drain", "", {"cut_after_min": "77", "version": "1"}),
     "profile-new": ("applied", "", {"name": "sale"}),
     "profile-edit": ("profile", "", {"name": "sale", "position": "3", "version": "1"}),
     "profile-remove": ("profile", "", {}),
