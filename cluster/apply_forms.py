@@ -8,6 +8,7 @@ from typing import Any
 from django import forms
 
 from cluster.actions.changes import How
+from cluster.actions.clusters import Conditions
 from cluster.drain_forms import moment_field
 from cluster.fields import PanelForm
 from cluster.models import Cluster
@@ -49,6 +50,21 @@ class ConditionsForm(PanelForm):
             text = "A limit holds until the revision is confirmed. Say within how many minutes that must be."
             self.add_error("confirm_min", text)
         return cleaned
+
+
+class ClusterConditionsForm(ConditionsForm):
+    """What a cluster's applies begin with."""
+
+    version = forms.IntegerField(widget=forms.HiddenInput, required=False)
+
+    @classmethod
+    def initial_of(cls, cluster: Cluster) -> dict[str, Any]:
+        """What the form shows of a cluster."""
+        return {name: getattr(cluster, name) for name in (*ConditionsForm.base_fields, "version")}
+
+    def said(self) -> Conditions:
+        """The cleaned values as the action takes them."""
+        return Conditions(**{name: self.cleaned_data[name] for name in ConditionsForm.base_fields})
 
 
 class HowForm(ConditionsForm):

@@ -74,11 +74,14 @@ class DrainForm(_EndForm):
 
 
 class DrainEndForm(_EndForm):
+    version = forms.IntegerField(widget=forms.HiddenInput, required=False)
+
     @classmethod
     def initial_of(cls, drain: Drain) -> dict[str, Any]:
-        """What the form shows of a drain."""
-        waits = round((drain.cut_at - drain.begins_at).total_seconds() / 60) if drain.cut_at else None
-        return {"ends_at": drain.ends_at, "cut_after_min": waits}
+        """What the form shows of a drain. What was cut by force had no deadline for it."""
+        cut_at = None if drain.cut_by else drain.cut_at
+        waits = round((cut_at - drain.begins_at).total_seconds() / 60) if cut_at else None
+        return {"ends_at": drain.ends_at, "cut_after_min": waits, "version": drain.version}
 
 
 class Seen(NamedTuple):

@@ -90,12 +90,13 @@ class _PermissionsForm(PanelForm):
 
 
 class CustomRoleForm(_PermissionsForm):
-    """`seen` is the set that the page has shown the consequences of."""
+    """`seen` is what the page has shown the consequences of, by the version that they begin at."""
 
     name = forms.CharField(max_length=32, help_text="It stays; make another role for another name.")
     description = forms.CharField(max_length=200, required=False)
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
-    field_order = ["name", "description", "permissions", "seen"]
+    version = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    field_order = ["name", "description", "permissions", "seen", "version"]
 
     def __init__(self, *args: Any, role: CustomRole | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

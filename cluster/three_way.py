@@ -20,8 +20,8 @@ from cluster.fields import PanelForm
 AnyForm = TypeVar("AnyForm", bound=PanelForm)
 # By field, what a browser would send of it.
 Values = dict[str, list[str]]
-# Not of the row: its version, and why it is changed.
-_HIDDEN = ("version", "reason", "ticket")
+# Not of the row: its version, what else was looked at, and why it is changed.
+_HIDDEN = ("version", "seen", "reason", "ticket")
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,8 @@ def _sent(form: PanelForm) -> Values:
 
 
 def _as_sent(field: forms.Field, value: Any) -> list[str]:
+    if isinstance(field, forms.DateTimeField):
+        value = field.widget.format_value(field.prepare_value(value))
     if isinstance(field.widget, forms.CheckboxInput):
         return ["on"] if value else []
     several = value if isinstance(value, list | tuple) else [value]

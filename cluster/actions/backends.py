@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, fields
 from django.db import transaction
 
 from cluster import audit, desired
-from cluster.actions.problems import Rejected, lock_cluster, save_if_unchanged, values
+from cluster.actions.problems import Rejected, changed_since, lock_cluster, save_if_unchanged, values
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem, backend_problems
 from cluster.models import AuditEntry, Backend, VirtualService
+from cluster.seen import is_as_seen
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,15 @@ def set_weight(backend: Backend, *, seen_version: int, weight: int, by: Actor) -
 
 
 @transaction.atomic
-def remove_backend(backend: Backend, *, by: Actor) -> None:
-    """Remove a backend from the draft. Rejected where somebody else has already."""
+def remove_backend(backend: Backend, *, seen: str, by: Actor) -> None:
+    """Remove a backend from the draft. `seen` is the mark of the page that showed it; Rejected where somebody
+    else has changed it since, or was faster."""
     lock_cluster(backend.service.cluster)
     row = Backend.objects.filter(pk=backend.pk).select_related("service__cluster").first()
     if row is None:
         raise Rejected(Problem("", f"Somebody has removed {backend} meanwhile."))
+    if not is_as_seen(row, seen):
+        raise changed_since(row)
     said = removal(row, by=by)
     row.delete()
     audit.record_all([said])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 
 from django.db import transaction
 
@@ -21,8 +22,19 @@ from cluster.ipvs.tuning import switch_problems
 from cluster.models import Cluster, Revision
 
 NAMES = ("name", "description", "approvals", "ticket_url")
-CONDITIONS = ("confirm_min", "backends_percent", "connections_percent")
 _NO_SWITCHES: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """When a revision goes back by itself; the columns of Cluster with the same names."""
+
+    confirm_min: int | None
+    backends_percent: int | None
+    connections_percent: int | None
+
+
+CONDITIONS = tuple(field.name for field in fields(Conditions))
 
 
 @transaction.atomic
@@ -113,19 +125,14 @@ def set_switches(
 
 
 @transaction.atomic
-def set_conditions(
-    cluster: Cluster,
-    *,
-    confirm_min: int | None,
-    backends_percent: int | None,
-    connections_percent: int | None,
-    by: Actor,
-) -> None:
-    """What the form of an apply begins with; the directors never see it."""
+def set_conditions(cluster: Cluster, said: Conditions, *, seen_version: int, by: Actor) -> None:
+    """What the form of an apply begins with; the directors never see it. Rejected where somebody was
+    faster."""
+    cluster = lock_cluster(cluster)
     before = values(cluster, CONDITIONS)
-    cluster.confirm_min, cluster.backends_percent = confirm_min, backends_percent
-    cluster.connections_percent = connections_percent
-    cluster.save(update_fields=CONDITIONS)
+    for name, value in asdict(said).items():
+        setattr(cluster, name, value)
+    save_if_unchanged(cluster, seen_version=seen_version, names=CONDITIONS, by=by.name)
     after = values(cluster, CONDITIONS)
     audit.record("cluster.set-conditions", cluster, by=by, cluster=cluster, before=before, after=after)
 

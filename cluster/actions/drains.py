@@ -13,7 +13,14 @@ from django.utils import timezone
 
 from cluster import audit, desired, live, standing
 from cluster.actions.changes import carry_out
-from cluster.actions.problems import Rejected, lock_cluster, require_reason, ticketed, values
+from cluster.actions.problems import (
+    Rejected,
+    lock_cluster,
+    require_reason,
+    save_if_unchanged,
+    ticketed,
+    values,
+)
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
 from cluster.ipvs.state import ServiceKey, Table
@@ -63,6 +70,7 @@ def drain(
         reason=reason,
         ticket=ticket,
         author_name=by.name,
+        changed_by=by.name,
     )
     if (twin := _twin(row)) is not None:
         return twin
@@ -96,7 +104,7 @@ def undrain(drain: Drain, *, reason: str, by: Actor, ticket: str = "") -> None:
     row = _open(drain)
     before = values(row, ("ended_at",))
     row.ended_at, row.ended_by = timezone.now(), by.name[:150]
-    row.save(update_fields=["ended_at", "ended_by"])
+    _save(row, "ended_at", "ended_by", by=by)
     _carry_out("drain.end", row, reason=reason, ticket=ticket, by=by, before=before, names=("ended_at",))
 
 
@@ -113,7 +121,7 @@ def cut_now(drain: Drain, *, reason: str, by: Actor, ticket: str = "") -> None:
         raise Rejected(Problem("", f"{row} was cut already, by {row.cut_by}."))
     before = values(row, ("cut_at",))
     row.cut_at, row.cut_by = now, by.name[:150]
-    row.save(update_fields=["cut_at", "cut_by"])
+    _save(row, "cut_at", "cut_by", by=by)
     _carry_out("drain.cut", row, reason=reason, ticket=ticket, by=by, before=before, names=("cut_at",))
 
 
@@ -123,12 +131,13 @@ def change_end(
     *,
     ends_at: datetime | None,
     cut_at: datetime | None,
+    seen_version: int,
     reason: str,
     by: Actor,
     ticket: str = "",
 ) -> None:
-    """Move the end, the deadline, or both; None for none. Rejected without a reason, and where it is over, or
-    was cut already."""
+    """Move the end, the deadline, or both; None for none. Rejected without a reason, where it is over or was
+    cut already, and where somebody else has changed it since."""
     require_reason(reason)
     row = _open(drain)
     if row.cut_at is not None and row.cut_at <= timezone.now():
@@ -136,7 +145,7 @@ def change_end(
     before = values(row, TIMES)
     row.ends_at, row.cut_at = ends_at, cut_at
     _judge_times(row)
-    row.save(update_fields=["ends_at", "cut_at"])
+    save_if_unchanged(row, seen_version=seen_version, names=("ends_at", "cut_at"), by=by.name)
     _carry_out("drain.change", row, reason=reason, ticket=ticket, by=by, before=before, names=TIMES)
 
 
@@ -228,6 +237,12 @@ def _twin(row: Drain) -> Drain | None:
 
 def _is_close(one: datetime | None, other: datetime | None) -> bool:
     return one == other or (one is not None and other is not None and abs(one - other) < SENT_TWICE_WITHIN)
+
+
+def _save(row: Drain, *names: str, by: Actor) -> None:
+    """A form that was opened before does not fit any more."""
+    row.version, row.changed_by = row.version + 1, by.name
+    row.save(update_fields=[*names, "version", "changed_by", "changed_at"])
 
 
 def _open(drain: Drain) -> Drain:

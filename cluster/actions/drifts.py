@@ -18,6 +18,7 @@ from cluster.ipvs.rules import Problem
 from cluster.ipvs.state import Backend, BackendKey, Service, ServiceKey
 from cluster.models import Backend as BackendRow
 from cluster.models import Cluster, Drift, Job, VirtualService
+from cluster.seen import mark_of
 from cluster.wire.drifted import thing_in
 
 
@@ -119,7 +120,7 @@ def _adopt_service(cluster: Cluster, key: ServiceKey, actual: Service | None, by
     if actual is None:
         if row is None:
             raise Rejected(Problem("", f"The draft of {cluster} has no {key} either."))
-        services.remove_service(row, by=by)
+        services.remove_service(row, seen=mark_of(row), by=by)
         return row
     said = _fields(ServiceFields, desired.service_columns(actual), row)
     if row is None:
@@ -137,7 +138,7 @@ def _adopt_backend(
     if actual is None:
         if row is None:
             raise Rejected(Problem("", f"The draft of {cluster} has no {place} of {key} either."))
-        backends.remove_backend(row, by=by)
+        backends.remove_backend(row, seen=mark_of(row), by=by)
         return row
     if service is None:
         raise Rejected(

@@ -38,6 +38,12 @@ def ticketed(ticket: str) -> dict[str, str]:
     return {"ticket": ticket} if ticket else {}
 
 
+def changed_since(row: object) -> Changed:
+    """What is to be removed is not what the page showed any more."""
+    text = f"Somebody has changed {row} since you opened this page. Nothing was removed; look at it again."
+    return Changed(Problem("", text))
+
+
 def values(row: models.Model, names: Sequence[str]) -> dict[str, Any]:
     """The columns of a row that the audit log shows before and after."""
     return {name: getattr(row, name) for name in names}

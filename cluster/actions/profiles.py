@@ -13,6 +13,7 @@ from cluster import audit, desired
 from cluster.actions.changes import carry_out
 from cluster.actions.problems import (
     Rejected,
+    changed_since,
     judged_again,
     lock_cluster,
     require_reason,
@@ -27,6 +28,7 @@ from cluster.ipvs.state import Table
 from cluster.ipvs.traffic.policy import Place
 from cluster.ipvs.traffic.profile_rules import overlapping, profile_problems
 from cluster.models import Cluster, WeightProfile
+from cluster.seen import is_as_seen
 
 NAMES = ("name", "position", "weights", "hours")
 
@@ -79,14 +81,19 @@ def edit_profile(
 
 
 @transaction.atomic
-def remove_profile(profile: WeightProfile, *, reason: str, by: Actor, ticket: str = "") -> None:
-    """Remove a profile; where it was in use, the table's weights come back. Rejected where it is gone."""
+def remove_profile(profile: WeightProfile, *, seen: str, reason: str, by: Actor, ticket: str = "") -> None:
+    """Remove a profile; where it was in use, the table's weights come back. `seen` is the mark of the page
+    that showed it; Rejected where somebody else has changed it since, or was faster."""
     require_reason(reason)
     lock_cluster(profile.cluster)
-    before = values(profile, (*NAMES, "pinned"))
-    if not WeightProfile.objects.filter(pk=profile.pk).delete()[0]:
+    row = WeightProfile.objects.filter(pk=profile.pk).select_related("cluster").first()
+    if row is None:
         raise Rejected(Problem("", f"Somebody has removed {profile} meanwhile."))
-    _tell(profile, "profile.remove", reason, ticket, by, before=before)
+    if not is_as_seen(row, seen):
+        raise changed_since(row)
+    before = values(row, (*NAMES, "pinned"))
+    WeightProfile.objects.filter(pk=row.pk).delete()
+    _tell(row, "profile.remove", reason, ticket, by, before=before)
 
 
 @transaction.atomic

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from cluster import audit
-from cluster.actions.problems import Rejected, judged_again
+from cluster.actions.problems import Rejected, judged_again, save_if_unchanged
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
 from cluster.models import Cluster, CustomRole, Role, RoleBinding
@@ -121,7 +121,8 @@ def add_role(*, name: str, description: str, permissions: Iterable[str], by: Act
         if taken:
             raise Rejected(Problem("name", f"There is a role {name} already."))
 
-    role = CustomRole(name=name, description=description, permissions=closed(permissions))
+    columns = {"description": description, "permissions": closed(permissions), "changed_by": by.name}
+    role = CustomRole(name=name, **columns)
     judge(Grants((Grant(name, permissions_of(role), None),)), by=by, field="permissions")
     refuse_twice()
     with judged_again(refuse_twice):
@@ -131,14 +132,16 @@ def add_role(*, name: str, description: str, permissions: Iterable[str], by: Act
 
 
 @transaction.atomic
-def edit_role(role: CustomRole, *, description: str, permissions: Iterable[str], by: Actor) -> None:
+def edit_role(
+    role: CustomRole, *, description: str, permissions: Iterable[str], seen_version: int, by: Actor
+) -> None:
     """Say anew what the role holds, for everybody who has it, from their next request on. Rejected where `by`
-    does not hold what it gains or loses."""
+    does not hold what it gains or loses, and where somebody else has changed it since."""
     locked = CustomRole.objects.select_for_update().get(pk=role.pk)
     before, after = permissions_of(locked), closed(permissions)
     judge(Grants((Grant(role.name, before ^ frozenset(after), None),)), by=by, field="permissions")
     locked.description, locked.permissions = description, after
-    locked.save(update_fields=["description", "permissions"])
+    save_if_unchanged(locked, seen_version=seen_version, names=("description", "permissions"), by=by.name)
     said = {"permissions": closed(before)}
     audit.record("role.edit", role, by=by, before=said, after={"permissions": after})
 

@@ -8,11 +8,12 @@ from django.db import transaction
 
 from cluster import audit, desired
 from cluster.actions import backends
-from cluster.actions.problems import Rejected, lock_cluster, save_if_unchanged, values
+from cluster.actions.problems import Rejected, changed_since, lock_cluster, save_if_unchanged, values
 from cluster.audit import Actor
 from cluster.draft import WITH_ITS_SERVICE
 from cluster.ipvs.rules import Problem, backend_problems, service_problems
 from cluster.models import Cluster, VirtualService
+from cluster.seen import is_as_seen
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,15 @@ def edit_service(service: VirtualService, said: ServiceFields, *, seen_version: 
 
 
 @transaction.atomic
-def remove_service(service: VirtualService, *, by: Actor) -> None:
-    """Remove a service and its backends from the draft. Rejected where somebody else has already."""
+def remove_service(service: VirtualService, *, seen: str, by: Actor) -> None:
+    """Remove a service and its backends from the draft. `seen` is the mark of the page that showed them;
+    Rejected where somebody else has changed one of them since, or was faster."""
     lock_cluster(service.cluster)
     row = VirtualService.objects.filter(pk=service.pk).select_related("cluster").first()
     if row is None:
         raise Rejected(Problem("", f"Somebody has removed {service} meanwhile."))
+    if not is_as_seen(row, seen):
+        raise changed_since(row)
     gone = list(row.backends.all())
     entries = [backends.removal(backend, by=by, reason=WITH_ITS_SERVICE) for backend in gone]
     # By what is said here it comes back as the same.

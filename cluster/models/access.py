@@ -27,6 +27,9 @@ class CustomRole(models.Model):
     name = models.CharField(max_length=32, unique=True)
     description = models.CharField(max_length=200, blank=True)
     permissions = models.JSONField(default=list)
+    version = models.PositiveIntegerField(default=1)
+    changed_by = models.CharField(max_length=150, blank=True)
+    changed_at = models.DateTimeField(auto_now=True)
 
     class Meta:
         ordering = ["name"]

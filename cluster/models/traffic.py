@@ -34,6 +34,9 @@ class Drain(models.Model):
     ended_by = models.CharField(max_length=150, blank=True)
     cut_by = models.CharField(max_length=150, blank=True)
     trail = models.JSONField(default=list)
+    version = models.PositiveIntegerField(default=1)
+    changed_by = models.CharField(max_length=150, blank=True)
+    changed_at = models.DateTimeField(auto_now=True)
 
     objects = Drains.as_manager()
 

@@ -14,6 +14,7 @@ from cluster.forms import BackendForm, WeightForm
 from cluster.http import OperatorRequest, actor
 from cluster.models import Backend
 from cluster.three_way import opened
+from cluster.views.removals import asked_again
 
 
 @require_http_methods(["GET", "POST"])
@@ -75,12 +76,16 @@ def backend_set_weight(request: OperatorRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def backend_remove(request: OperatorRequest, pk: int) -> HttpResponse:
     backend = access.get_backend(request, pk, needs="edit")
-    if request.method == "POST":
+    again = asked_again(request, backend)
+    if request.method == "POST" and not again.is_changed:
         try:
-            backends.remove_backend(backend, by=actor(request))
+            backends.remove_backend(backend, seen=again.sent, by=actor(request))
             text = f"{backend} is out of the draft. Review and apply to take it off the directors."
             messages.success(request, text)
+        except Changed:
+            return backend_remove(request, pk)
         except Rejected as rejected:
             messages.error(request, str(rejected))
         return redirect("service-detail", backend.service_id)
-    return render(request, "cluster/backend_remove.html", {"backend": backend, "service": backend.service})
+    context = {"backend": backend, "again": again, "service": backend.service}
+    return render(request, "cluster/backend_remove.html", context)

@@ -15,7 +15,7 @@ from django_htmx.http import HttpResponseStopPolling
 
 from cluster import access, desired, live, standing, trails
 from cluster.actions import drains
-from cluster.actions.problems import Rejected
+from cluster.actions.problems import Changed, Rejected
 from cluster.drain_forms import DrainEndForm, DrainForm
 from cluster.draining import drain_states
 from cluster.fields import ReasonForm
@@ -23,6 +23,7 @@ from cluster.http import OperatorRequest, actor, not_modified, page_number, page
 from cluster.ipvs.state import canonical_address
 from cluster.ipvs.traffic.policy import Target
 from cluster.models import Backend, Cluster, Drain
+from cluster.three_way import opened
 
 
 @require_GET
@@ -79,16 +80,21 @@ def drain_live(request: OperatorRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def drain_edit(request: OperatorRequest, pk: int) -> HttpResponse:
     drain = access.get_drain(request, pk, needs="operate")
-    form = DrainEndForm(request.POST or None, initial=DrainEndForm.initial_of(drain))
-    if form.is_valid():
-        ends_at, cut_at = form.cleaned_data["ends_at"], form.cut_at(drain.begins_at)
+    initial = DrainEndForm.initial_of(drain)
+    shown = opened(request, drain, lambda data: DrainEndForm(data, initial=initial))
+    form = shown.form
+    if shown.may_save and form.is_valid():
+        said = {"seen_version": shown.seen_version, "ends_at": form.cleaned_data["ends_at"], **form.why}
         try:
-            drains.change_end(drain, ends_at=ends_at, cut_at=cut_at, **form.why, by=actor(request))
+            drains.change_end(drain, cut_at=form.cut_at(drain.begins_at), **said, by=actor(request))
             messages.success(request, f"The end of {drain} is changed.")
             return redirect("drain-detail", drain.pk)
+        except Changed:
+            return drain_edit(request, pk)
         except Rejected as rejected:
             form.add_problems(rejected)
-    context = {"form": form, "drain": drain, "cluster": drain.cluster, "utc_now": timezone.now()}
+    context = {"form": form, "opened": shown, "drain": drain, "cluster": drain.cluster}
+    context["utc_now"] = timezone.now()
     return render(request, "cluster/drain_edit.html", context)
 
 

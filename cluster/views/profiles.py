@@ -24,6 +24,7 @@ from cluster.ipvs.traffic.policy import Profile
 from cluster.models import Cluster, WeightProfile
 from cluster.profile_forms import ProfileForm, hours_words
 from cluster.three_way import opened
+from cluster.views.removals import asked_again
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,18 @@ def profile_edit(request: OperatorRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def profile_remove(request: OperatorRequest, pk: int) -> HttpResponse:
     row = access.get_profile(request, pk, needs="operate")
-    return _asked(request, row, profiles.remove_profile, "remove", f"The profile {row} is removed.")
+    form, again = ReasonForm(request.POST or None), asked_again(request, row)
+    if form.is_valid() and not again.is_changed:
+        try:
+            profiles.remove_profile(row, seen=again.sent, **form.why, by=actor(request))
+            messages.success(request, f"The profile {row} is removed.")
+            return redirect("profile-list", row.cluster_id)
+        except Changed:
+            return profile_remove(request, pk)
+        except Rejected as rejected:
+            form.add_problems(rejected)
+    context = {"form": form, "again": again, "profile": row, "cluster": row.cluster}
+    return render(request, "cluster/profile_remove.html", context)
 
 
 @require_http_methods(["GET", "POST"])

@@ -1,5 +1,7 @@
 """Groups, and the roles themselves: the built-in ones as a table, others made, edited and removed."""
 
+from collections.abc import Sequence
+
 from django.contrib import messages
 from django.contrib.auth.models import Group, User
 from django.http import HttpResponse
@@ -8,11 +10,12 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from cluster import access
 from cluster.actions import roles
-from cluster.actions.problems import Rejected
+from cluster.actions.problems import Changed, Rejected
 from cluster.http import OperatorRequest, actor
 from cluster.models import CustomRole
 from cluster.people_forms import CustomRoleForm, GroupForm, MemberForm, RoleForm
 from cluster.permissions import BUILT_IN, PERMISSIONS, closed, permissions_of
+from cluster.three_way import opened
 from cluster.views.people import noted
 
 
@@ -151,29 +154,35 @@ def role_edit(request: OperatorRequest, pk: int) -> HttpResponse:
     access.require(request, "administer", what="edit a role")
     role = get_object_or_404(CustomRole, pk=pk)
     before = permissions_of(role)
-    initial = {"description": role.description, "permissions": closed(before)}
-    form = CustomRoleForm(request.POST or None, role=role, initial=initial)
-    context = {"form": form, "role": role}
-    if form.is_valid():
+    initial = {"description": role.description, "permissions": closed(before), "version": role.version}
+    shown = opened(request, role, lambda data: CustomRoleForm(data, role=role, initial=initial))
+    form, context = shown.form, {"form": shown.form, "opened": shown, "role": role}
+    if shown.may_save and form.is_valid():
         after = closed(form.cleaned_data["permissions"])
-        if form.cleaned_data["seen"] == " ".join(after) or set(after) == before:
+        seen = f"{role.version} {' '.join(after)}"
+        if form.cleaned_data["seen"] == seen or set(after) == before:
+            said = {"description": form.cleaned_data["description"], "permissions": after}
             try:
-                description = form.cleaned_data["description"]
                 with noted(request):
-                    roles.edit_role(role, description=description, permissions=after, by=actor(request))
+                    roles.edit_role(role, **said, seen_version=shown.seen_version, by=actor(request))
                 messages.success(request, f"The role {role} is changed, from everybody's next click on.")
                 return redirect("role-list")
+            except Changed:
+                return role_edit(request, pk)
             except Rejected as rejected:
                 form.add_problems(rejected)
         else:
-            context |= {
-                "seen": " ".join(after),
-                "gains": [name for name in after if name not in before],
-                "loses": [name for name in closed(before) if name not in after],
-                "people": roles.people_with(role),
-                "bindings": role.role_bindings.select_related("user", "group", "cluster", "custom"),
-            }
+            context |= {"seen": seen, **_consequences(role, before, after)}
     return render(request, "cluster/role_form.html", context)
+
+
+def _consequences(role: CustomRole, before: frozenset[str], after: Sequence[str]) -> dict[str, object]:
+    return {
+        "gains": [name for name in after if name not in before],
+        "loses": [name for name in closed(before) if name not in after],
+        "people": roles.people_with(role),
+        "bindings": role.role_bindings.select_related("user", "group", "cluster", "custom"),
+    }
 
 
 @require_http_methods(["GET", "POST"])

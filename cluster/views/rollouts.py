@@ -8,10 +8,11 @@ from django_htmx.http import HttpResponseStopPolling
 
 from cluster import access
 from cluster.actions import clusters, rollouts, schedules
-from cluster.actions.problems import Rejected
-from cluster.apply_forms import ConditionsForm
+from cluster.actions.problems import Changed, Rejected
+from cluster.apply_forms import ClusterConditionsForm
 from cluster.http import OperatorRequest, actor, page_of, poll
 from cluster.models import PlannedApply
+from cluster.three_way import opened
 
 
 @poll
@@ -72,13 +73,17 @@ def planned_cancel(request: OperatorRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def change_settings(request: OperatorRequest, pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, pk, needs="administer")
-    initial = {name: getattr(cluster, name) for name in ConditionsForm.base_fields}
-    form = ConditionsForm(request.POST or None, initial=initial)
-    if form.is_valid():
+    initial = ClusterConditionsForm.initial_of(cluster)
+    shown = opened(request, cluster, lambda data: ClusterConditionsForm(data, initial=initial))
+    form = shown.form
+    if shown.may_save and form.is_valid():
         try:
-            clusters.set_conditions(cluster, **form.cleaned_data, by=actor(request))
+            clusters.set_conditions(cluster, form.said(), seen_version=shown.seen_version, by=actor(request))
             messages.success(request, f"Applies to {cluster} begin with this from now on.")
             return redirect("cluster-review", cluster.pk)
+        except Changed:
+            return change_settings(request, pk)
         except Rejected as rejected:
             form.add_problems(rejected)
-    return render(request, "cluster/change_settings.html", {"form": form, "cluster": cluster})
+    context = {"form": form, "opened": shown, "cluster": cluster}
+    return render(request, "cluster/change_settings.html", context)

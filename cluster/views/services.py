@@ -18,6 +18,7 @@ from cluster.ipvs.traffic.words import policy_words
 from cluster.models import VirtualService
 from cluster.three_way import carried, opened
 from cluster.views.live import live_context
+from cluster.views.removals import asked_again
 
 MOST_SHOWN = 500
 
@@ -99,13 +100,16 @@ def service_edit(request: OperatorRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def service_remove(request: OperatorRequest, pk: int) -> HttpResponse:
     service = access.get_service(request, pk, needs="edit")
-    form = ConfirmForm(request.POST or None, expected=service.endpoint)
-    if form.is_valid():
+    form, again = ConfirmForm(request.POST or None, expected=service.endpoint), asked_again(request, service)
+    if form.is_valid() and not again.is_changed:
         try:
-            services.remove_service(service, by=actor(request))
+            services.remove_service(service, seen=again.sent, by=actor(request))
             text = f"{service} is out of the draft. Review and apply to take it off the directors."
             messages.success(request, text)
             return redirect("cluster-detail", service.cluster_id)
+        except Changed:
+            return service_remove(request, pk)
         except Rejected as rejected:
             form.add_error(None, str(rejected))
-    return render(request, "cluster/service_remove.html", {"form": form, "service": service})
+    context = {"form": form, "again": again, "service": service}
+    return render(request, "cluster/service_remove.html", context)

@@ -23,6 +23,7 @@ from cluster.actions import backends, changes, clusters, directors, services
 from cluster.audit import Actor
 from cluster.desired import draft_policies, draft_print, draft_table
 from cluster.models import Backend, Cluster, Director, Job, Revision, Role, RoleBinding, Run, VirtualService
+from cluster.seen import mark_of
 from cluster.wire.envelope import SigningKey, _signed_bytes
 from cluster.wire.messages import Event, Frame, Report, frame_key
 
@@ -226,6 +227,15 @@ def apply_draft(cluster: Cluster, *, reason: str = "as reviewed", by: Actor = AN
     fresh = Cluster.objects.get(pk=cluster.pk)
     seen = draft_print(draft_table(fresh), draft_policies(fresh))
     return changes.apply(cluster, seen=seen, reason=reason, by=by)
+
+
+def remove(row: VirtualService | Backend, *, by: Actor = ANN) -> None:
+    """As somebody does who looks at its page just now."""
+    fresh = type(row)._default_manager.get(pk=row.pk)
+    if isinstance(fresh, VirtualService):
+        services.remove_service(fresh, seen=mark_of(fresh), by=by)
+    else:
+        backends.remove_backend(fresh, seen=mark_of(fresh), by=by)
 
 
 @pytest.fixture

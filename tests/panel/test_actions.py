@@ -49,7 +49,7 @@ from cluster.models import (
     VirtualService,
 )
 from cluster.permissions import may
-from tests.panel.conftest import ANN, TalkingDirector, apply_draft, approver
+from tests.panel.conftest import ANN, TalkingDirector, apply_draft, approver, remove
 
 SERVICE = services.ServiceFields("tcp", "192.168.50.20", 443)
 BACKEND = backends.BackendFields("192.168.50.12", 80)
@@ -91,8 +91,8 @@ def test_services(web: Cluster, service: VirtualService, backend: Backend) -> No
     assert entry.before and entry.before["scheduler"] == "rr"
     service.refresh_from_db()
     assert (service.scheduler, service.version) == ("wrr", 2)
-    backends.remove_backend(backends.add_backend(service, BACKEND, by=ANN), by=ANN)
-    services.remove_service(service, by=ANN)
+    remove(backends.add_backend(service, BACKEND, by=ANN), by=ANN)
+    remove(service, by=ANN)
     entry, beside = AuditEntry.objects.all()[:2]
     assert (entry.action, beside.action) == ("service.remove", "backend.remove")
     assert entry.before and entry.before["backends"] == ["192.168.50.11:80"]
@@ -106,7 +106,7 @@ def test_backends(service: VirtualService, backend: Backend) -> None:
         "backend.set-weight", lambda: backends.set_weight(backend, seen_version=2, weight=9, by=ANN)
     )
     assert (entry.before, entry.after) == ({"weight": 4}, {"weight": 9})
-    _writes_one_entry("backend.remove", lambda: backends.remove_backend(backend, by=ANN))
+    _writes_one_entry("backend.remove", lambda: remove(backend, by=ANN))
 
 
 def test_change_control(web: Cluster, backend: Backend, director: Director) -> None:
@@ -191,7 +191,8 @@ def test_roles_and_groups(db: None, web: Cluster) -> None:
     _writes_one_entry("role.give", lambda: roles.give_role(group, role=role, cluster=web, by=ANN))
     assert may(user, "apply", web) and not may(user, "apply")
     _writes_one_entry(
-        "role.edit", lambda: roles.edit_role(role, description="", permissions=["approve"], by=ANN)
+        "role.edit",
+        lambda: roles.edit_role(role, description="", permissions=["approve"], seen_version=1, by=ANN),
     )
     changed = User.objects.get()
     assert may(changed, "approve", web) and not may(changed, "apply", web)

@@ -27,7 +27,7 @@ from cluster.models import (
     RoleBinding,
     Rollout,
 )
-from tests.panel.conftest import ANN, apply_draft, approver, person, text_of
+from tests.panel.conftest import ANN, apply_draft, approver, person, remove, text_of
 
 OTTO, OLGA, PAUL = Actor("otto"), Actor("olga"), Actor("paul")
 
@@ -92,7 +92,7 @@ def test_who_tries_to_approve_their_own_is_written_down(strict: Cluster) -> None
 
 def test_who_removed_something_is_an_editor_too(strict: Cluster) -> None:
     apply_with(strict, approver("olga"))
-    backends.remove_backend(Backend.objects.get(), by=OTTO)
+    remove(Backend.objects.get(), by=OTTO)
     assert editors(strict) == {"otto"}
 
 

@@ -44,7 +44,7 @@ from cluster.wire.messages import Event
 from tests.panel.at_once import MARKS, OTTO, Other, newest_run, refused
 from tests.panel.at_once import an_empty_log as an_empty_log
 from tests.panel.at_once import the_log_can_be_emptied as the_log_can_be_emptied
-from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft
+from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft, remove
 
 pytestmark = MARKS
 
@@ -225,8 +225,8 @@ def test_an_action_beside_another_in_the_same_cluster_is_no_deadlock(
         directors.release_director(director, by=ANN)
         director.refresh_from_db()
     do: Callable[[], Any] = {
-        "backend": lambda: backends.remove_backend(backend, by=OTTO),
-        "service": lambda: services.remove_service(VirtualService.objects.get(), by=OTTO),
+        "backend": lambda: remove(backend, by=OTTO),
+        "service": lambda: remove(VirtualService.objects.get(), by=OTTO),
         "cluster": lambda: clusters.remove_cluster(web, by=OTTO),
         "director": lambda: directors.release_director(director, by=OTTO),
         "epochs": lambda: directors.raise_epochs(by=OTTO),
@@ -272,7 +272,7 @@ def test_of_two_who_add_the_same_at_once_one_is_told_at_the_field(
 def test_a_backend_added_while_its_service_is_removed_is_refused_in_words(service: VirtualService) -> None:
     backend = backends.BackendFields("192.0.2.11", 80)
     with transaction.atomic():
-        services.remove_service(VirtualService.objects.get(pk=service.pk), by=ANN)
+        remove(VirtualService.objects.get(pk=service.pk), by=ANN)
         late = Other(lambda: backends.add_backend(service, backend, by=OTTO))
         late.until_it_waits()
     refused(late.outcome(), "Somebody has removed")

@@ -16,7 +16,7 @@ from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
 from cluster.ipvs.traffic.checks import Check, CheckKind
 from cluster.ipvs.traffic.policy import Policy
 from cluster.models import AuditEntry, Backend, Cluster, Job, Revision, VirtualService
-from tests.panel.conftest import ANN, apply_draft, text_of
+from tests.panel.conftest import ANN, apply_draft, remove, text_of
 from tests.panel.test_approvals import print_of
 
 OTTO, OLGA = Actor("otto"), Actor("olga")
@@ -75,7 +75,7 @@ def test_a_removed_service_comes_back_whole_and_with_its_names(applied: Cluster,
         Backend.objects.get(), Check(CheckKind.PING), seen_version=2, is_administrator=True, by=ANN
     )
     apply_draft(applied)
-    services.remove_service(VirtualService.objects.get(), by=OTTO)
+    remove(VirtualService.objects.get(), by=OTTO)
     assert ids(applied) == [f"service {SHOP}", f"policy {SHOP}"]
     discard(applied, f"service {SHOP}")
     assert changes_nothing(fresh(applied)) and ids(applied) == []
@@ -114,7 +114,7 @@ def test_a_policy_goes_back_without_the_table(applied: Cluster, backend: Backend
 def test_what_cannot_go_back_alone_says_what_has_to_go_first(applied: Cluster, backend: Backend) -> None:
     policies.set_override(backend, Check(CheckKind.PING), seen_version=1, is_administrator=True, by=ANN)
     apply_draft(applied)
-    backends.remove_backend(Backend.objects.get(), by=OTTO)
+    remove(Backend.objects.get(), by=OTTO)
     before = AuditEntry.objects.count()
     with pytest.raises(Rejected, match="Take back the backends of this service first"):
         discard(applied, f"policy {SHOP}")

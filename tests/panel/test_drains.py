@@ -145,7 +145,9 @@ def test_what_is_over_already_is_no_moment_to_begin_or_cut(web: Cluster, pair: l
     row = begin(web)
     Drain.objects.update(begins_at=past)
     with pytest.raises(Rejected, match="That deadline is over"):
-        drains.change_end(row, ends_at=None, cut_at=past + timedelta(minutes=5), reason="a test", by=ANN)
+        drains.change_end(
+            row, ends_at=None, cut_at=past + timedelta(minutes=5), seen_version=1, reason="a test", by=ANN
+        )
 
 
 @pytest.mark.parametrize(
@@ -211,7 +213,7 @@ def test_a_cut_takes_effect_now_and_only_once_it_has_begun(web: Cluster, pair: l
 def test_an_end_can_be_moved_and_the_log_says_from_what_to_what(web: Cluster, pair: list[Backend]) -> None:
     row = begin(web)
     at = datetime(2040, 3, 1, 4, 0, tzinfo=UTC)
-    drains.change_end(row, ends_at=at, cut_at=None, reason="longer", by=ANN)
+    drains.change_end(row, ends_at=at, cut_at=None, seen_version=1, reason="longer", by=ANN)
     assert newest_drains(web)[0].ends_at == at.timestamp()
     entry = AuditEntry.objects.first()
     assert entry and (entry.before["ends_at"], entry.after["ends_at"]) == (None, "2040-03-01 04:00:00 UTC")
@@ -327,9 +329,9 @@ def test_the_end_form_keeps_what_was_planned(web: Cluster, pair: list[Backend], 
     row = begin(web, cut_at=timezone.now() + timedelta(minutes=30))
     url = reverse("drain-edit", args=[row.pk])
     assert otto.get(url).context["form"]["cut_after_min"].value() == 30
-    page = otto.post(url, WHY | {"ends_at": "2001-01-01T00:00"}).content.decode()
+    page = otto.post(url, WHY | {"ends_at": "2001-01-01T00:00", "version": 1}).content.decode()
     assert "The end must be later" in page
-    otto.post(url, WHY | {"cut_after_min": "60"})
+    otto.post(url, WHY | {"cut_after_min": "60", "version": 1})
     row.refresh_from_db()
     assert row.cut_at == row.begins_at + timedelta(minutes=60)
 

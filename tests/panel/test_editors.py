@@ -17,7 +17,7 @@ from cluster.audit import Actor
 from cluster.draft import draft_changes
 from cluster.ipvs.traffic.policy import Target
 from cluster.models import Backend, Cluster, Director, Job, PlannedApply, Rollout, Run
-from tests.panel.conftest import ANN, approver
+from tests.panel.conftest import ANN, approver, remove
 from tests.panel.test_approvals import ask, print_of
 
 OTTO, PAUL = Actor("otto"), Actor("paul")
@@ -163,7 +163,7 @@ def test_where_the_first_revision_goes_back_all_who_edited_are_editors(
 
 def test_what_was_removed_and_went_back_is_still_known_by_its_name(strict: Cluster) -> None:
     Backend.objects.update(name="shop-1")
-    backends.remove_backend(Backend.objects.get(), by=PAUL)
+    remove(Backend.objects.get(), by=PAUL)
     rollouts.go_back(apply(strict, CONFIRM).rollouts.get(), by=OTTO)
     drafts.discard_all(fresh(strict), seen=print_of(strict), by=OTTO)
     assert Backend.objects.get().name == "shop-1"

@@ -29,7 +29,7 @@ from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
 from cluster.ipvs.traffic.checks import Check, CheckKind
 from cluster.ipvs.traffic.policy import Policy
 from cluster.models import AuditEntry, Backend, Cluster, Director, Drift, Job, Revision, Run, VirtualService
-from tests.panel.conftest import ANN, TalkingDirector, apply_draft
+from tests.panel.conftest import ANN, TalkingDirector, apply_draft, remove
 from tests.panel.test_approvals import print_of
 from tests.panel.test_drifts import BACKEND, PLACE, of_service, tell, wrong
 
@@ -151,7 +151,7 @@ def test_policies_and_checks_that_go_back_are_in_the_histories(applied: Cluster,
 
 
 def test_a_backend_says_that_it_went_and_came_with_its_service(applied: Cluster, backend: Backend) -> None:
-    services.remove_service(VirtualService.objects.get(), by=ANN)
+    remove(VirtualService.objects.get(), by=ANN)
     entry = history(backend)[-1]
     assert (entry.action, entry.target, entry.reason) == ("backend.remove", ONE, "with its service")
     assert entry.before and entry.before["name"] == "real1"
@@ -193,19 +193,19 @@ def test_what_comes_back_is_the_same_whatever_brings_it_back(applied: Cluster, b
         row = Backend.objects.select_related("service").get(address="192.168.50.11")
         return (row.service_id, row.pk, row.service.name, row.name) == (*ids, "shop", "real1")
 
-    services.remove_service(VirtualService.objects.get(), by=ANN)
+    remove(VirtualService.objects.get(), by=ANN)
     discard(applied, f"service {SHOP}")
     assert is_back()
-    backends.remove_backend(Backend.objects.get(), by=ANN)
+    remove(Backend.objects.get(), by=ANN)
     drafts.discard_all(fresh(applied), seen=print_of(applied), by=OLGA)
     assert is_back()
     take(applied, OTHER, replace=True)
     roll_back(applied, 1)
     assert is_back()
-    services.remove_service(VirtualService.objects.get(pk=ids[0]), by=ANN)
+    remove(VirtualService.objects.get(pk=ids[0]), by=ANN)
     take(applied, shop)
     assert is_back()
-    backends.remove_backend(Backend.objects.get(), by=ANN)
+    remove(Backend.objects.get(), by=ANN)
     apply_draft(applied)
     roll_back(applied, 1)
     assert is_back(), "also what was removed before the last apply"
@@ -217,7 +217,7 @@ def test_what_comes_back_is_the_same_whatever_brings_it_back(applied: Cluster, b
 
 def test_a_form_from_before_a_removal_does_not_fit_what_came_back(applied: Cluster, backend: Backend) -> None:
     seen = backend.version
-    backends.remove_backend(backend, by=ANN)
+    remove(backend, by=ANN)
     discard(applied, f"backend {ONE}")
     with pytest.raises(Changed, match="olga has changed it since you opened this form"):
         backends.set_weight(Backend.objects.get(), seen_version=seen, weight=7, by=ANN)
@@ -227,7 +227,7 @@ def test_what_has_no_id_to_come_back_to_gets_a_new_one(
     applied: Cluster, backend: Backend, other: Cluster
 ) -> None:
     service = backend.service
-    services.remove_service(service, by=ANN)
+    remove(service, by=ANN)
     taken = VirtualService.objects.create(pk=service.pk, cluster=other, address="192.0.2.1", port=80)
     discard(applied, f"service {SHOP}")
     row = VirtualService.objects.get(cluster=applied)
@@ -235,19 +235,19 @@ def test_what_has_no_id_to_come_back_to_gets_a_new_one(
 
 
 def test_a_log_of_another_cluster_gives_no_id(applied: Cluster, backend: Backend, other: Cluster) -> None:
-    services.remove_service(VirtualService.objects.get(), by=ANN)
+    remove(VirtualService.objects.get(), by=ANN)
     take(other, Service(KEY, "rr", backends=(BackendValue("192.168.50.11", 80),)))
     row = VirtualService.objects.get()
     assert (row.name, row.pk == backend.service_id) == ("", False)
 
 
 def test_who_had_two_addresses_comes_back_once(applied: Cluster, backend: Backend) -> None:
-    backends.remove_backend(backend, by=ANN)
+    remove(backend, by=ANN)
     discard(applied, f"backend {ONE}")
     row = Backend.objects.get()
     said = backends.BackendFields("192.168.50.12", 80)
     backends.edit_backend(row, said, seen_version=row.version, by=ANN)
-    backends.remove_backend(row, by=ANN)
+    remove(row, by=ANN)
     both = (BackendValue("192.168.50.11", 80), BackendValue("192.168.50.12", 80))
     take(applied, Service(KEY, "rr", backends=both))
     assert Backend.objects.get(address="192.168.50.12").pk == backend.pk
@@ -257,7 +257,7 @@ def test_who_had_two_addresses_comes_back_once(applied: Cluster, backend: Backen
 def test_the_database_gives_no_id_a_second_time(applied: Cluster, backend: Backend) -> None:
     """What lets a row come back under its id; on PostgreSQL an identity, on SQLite AUTOINCREMENT."""
     newest = backends.add_backend(backend.service, backends.BackendFields("192.168.50.12", 80), by=ANN)
-    backends.remove_backend(newest, by=ANN)
+    remove(newest, by=ANN)
     after = backends.add_backend(backend.service, backends.BackendFields("192.168.50.13", 80), by=ANN)
     assert after.pk > newest.pk
     Backend.objects.create(pk=newest.pk, service=backend.service, address="192.168.50.12", port=80)
@@ -347,7 +347,7 @@ def test_a_services_whole_history_is_found_by_one_search(
     roll_back(applied, 2)
     assert service.pk == VirtualService.objects.get().pk
     tell(talker, of_service())
-    services.remove_service(VirtualService.objects.get(), by=ANN)
+    remove(VirtualService.objects.get(), by=ANN)
     expected = [
         *("service.add", "service.edit", "cluster.import", "draft.roll-back"),
         *("drift.found", "service.remove"),

@@ -14,6 +14,7 @@ from django.utils import timezone
 from cluster import access, jobs
 from cluster.actions import backends, directors
 from cluster.models import ApiToken, Backend, Cluster, Director, Job, Run, VirtualService
+from cluster.seen import mark_of
 from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, apply_draft, text_of
 
 GOOD_SERVICE = {"address": "192.168.50.20", "port": "80", "protocol": "tcp", "scheduler": "rr", "name": ""}
@@ -99,9 +100,10 @@ def test_two_people_with_the_same_form_do_not_overwrite_each_other(otto: Client,
 
 def test_removing_wants_the_name_typed(ann: Client, service: VirtualService) -> None:
     url = reverse("service-remove", args=[service.pk])
-    assert "exactly. Nothing was removed." in text_of(ann.post(url, {"confirm": "yes"}))
+    seen = {"seen": mark_of(service)}
+    assert "exactly. Nothing was removed." in text_of(ann.post(url, seen | {"confirm": "yes"}))
     assert VirtualService.objects.exists()
-    assert ann.post(url, {"confirm": "192.168.50.10:80"}).status_code == 302
+    assert ann.post(url, seen | {"confirm": "192.168.50.10:80"}).status_code == 302
     assert not VirtualService.objects.exists()
 
 
@@ -116,7 +118,8 @@ def test_removing_a_service_of_a_cluster_that_has_just_gone_is_refused_in_words(
         return seen
 
     monkeypatch.setattr(access, "get_service", somebody_is_faster)
-    page = ann.post(reverse("service-remove", args=[service.pk]), {"confirm": "192.168.50.10:80"})
+    said = {"confirm": "192.168.50.10:80", "seen": mark_of(service)}
+    page = ann.post(reverse("service-remove", args=[service.pk]), said)
     assert "Somebody has removed web meanwhile." in text_of(page)
 
 

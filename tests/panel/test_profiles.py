@@ -17,6 +17,7 @@ from cluster.ipvs.traffic.document import from_document, profile_to_document
 from cluster.ipvs.traffic.policy import Hours, Profile
 from cluster.models import AuditEntry, Backend, Cluster, Job, Revision, VirtualService, WeightProfile
 from cluster.profile_forms import hours_words, weight_name
+from cluster.seen import mark_of
 from tests.panel.conftest import ANN, FakeRedis, apply_draft
 
 DAILY = Hours((0, 1, 2, 3, 4), "08:00", "18:00", "Europe/Berlin")
@@ -64,7 +65,7 @@ def test_one_click_uses_a_profile_instead_of_another_and_stops_it(
         for name in ("night", "sale")
     )
     profiles.use_profile(night, reason="a test", by=ANN)
-    otto.post(reverse("profile-use", args=[sale.pk]), WHY)
+    otto.post(reverse("profile-use", args=[sale.pk]), {"reason": "a test"})
     assert list(web.profiles.filter(pinned=True)) == [sale]
     entry = AuditEntry.objects.first()
     assert entry and (entry.action, entry.actor, entry.before) == (
@@ -74,7 +75,7 @@ def test_one_click_uses_a_profile_instead_of_another_and_stops_it(
     )
     page = otto.get(reverse("profile-list", args=[web.pk])).content.decode()
     assert "sale holds now" in page and "Stop using" in page
-    otto.post(reverse("profile-stop", args=[sale.pk]), WHY)
+    otto.post(reverse("profile-stop", args=[sale.pk]), {"reason": "a test"})
     assert not web.profiles.filter(pinned=True).exists()
     newest = Revision.objects.first()
     assert newest and not any(one.pinned for one in from_document(newest.traffic).profiles)
@@ -265,7 +266,7 @@ def test_a_removed_profile_is_taken_from_the_directors(
     web: Cluster, job: Job, backend: Backend, otto: Client
 ) -> None:
     profile = profiles.add_profile(web, said(backend), reason="a test", by=ANN)
-    otto.post(reverse("profile-remove", args=[profile.pk]), WHY)
+    otto.post(reverse("profile-remove", args=[profile.pk]), WHY | {"seen": mark_of(profile)})
     newest = Revision.objects.first()
     assert newest and from_document(newest.traffic).profiles == () and not web.profiles.exists()
 

@@ -17,6 +17,7 @@ from cluster.actions import drifts as drift_actions
 from cluster.actions.problems import Rejected
 from cluster.ipvs.traffic.policy import Target
 from cluster.models import AuditEntry, Backend, Cluster, Director, Drain, Drift, Job, Revision, WeightProfile
+from cluster.seen import mark_of
 from tests.panel.conftest import ANN, TalkingDirector, apply_draft
 from tests.panel.test_bulk import ticked
 from tests.panel.test_drifts import tell, wrong
@@ -54,10 +55,12 @@ ACTS: dict[str, Callable[[pytest.FixtureRequest], Act]] = {
     "drain.begin": lambda get: _of(get, "applied", drains.drain, [Target(address="192.168.50.11")], **NOW),
     "drain.end": lambda get: _of(get, "drain", drains.undrain),
     "drain.cut": lambda get: _of(get, "drain", drains.cut_now),
-    "drain.change": lambda get: _of(get, "drain", drains.change_end, ends_at=_later(), cut_at=None),
+    "drain.change": lambda get: _of(
+        get, "drain", drains.change_end, ends_at=_later(), cut_at=None, seen_version=1
+    ),
     "profile.add": lambda get: _of(get, "applied", profiles.add_profile, _said(get)),
     "profile.edit": lambda get: _of(get, "profile", profiles.edit_profile, _said(get, 9), seen_version=1),
-    "profile.remove": lambda get: _of(get, "profile", profiles.remove_profile),
+    "profile.remove": lambda get: _of(get, "profile", profiles.remove_profile, seen=_mark(get)),
     "profile.use": lambda get: _of(get, "profile", profiles.use_profile),
     "profile.stop": lambda get: _of(get, "profile", profiles.stop_profile),
     "drift.revert": lambda get: _of(get, "drift", drift_actions.revert),
@@ -72,6 +75,10 @@ def _of(get: pytest.FixtureRequest, fixture: str, act: Act, *more: Any, **words:
 
 def _said(get: pytest.FixtureRequest, weight: int = 7) -> profiles.ProfileFields:
     return said(get.getfixturevalue("backend"), weight)
+
+
+def _mark(get: pytest.FixtureRequest) -> str:
+    return mark_of(get.getfixturevalue("profile"))
 
 
 def _later() -> Any:
@@ -112,7 +119,7 @@ FORMS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "drain-new": ("applied", "?address=192.168.50.11", {"may_refuse_clients": "on"}),
     "drain-undrain": ("drain", "", {}),
     "drain-cut": ("drain", "", {}),
-    "drain-edit": ("drain", "", {"cut_after_min": "77"}),
+    "drain-edit": ("drain", "", {"cut_after_min": "77", "version": "1"}),
     "profile-new": ("applied", "", {"name": "sale"}),
     "profile-edit": ("profile", "", {"name": "sale", "position": "3", "version": "1"}),
     "profile-remove": ("profile", "", {}),
@@ -135,6 +142,8 @@ def test_a_page_asks_for_the_reason_and_loses_nothing(
     url = reverse(name, args=[row.pk]) + query
     opened = ann.get(url)
     page = opened.content.decode()
+    if name == "profile-remove":
+        form = {"seen": opened.context["again"].mark}
     if name == "profile-edit":
         form = fields(opened) | form | {"opened": opened.context["opened"].opened}
         del form["reason"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from django.test import Client
 from django.urls import reverse
 
-from cluster.actions import backends
 from cluster.models import Backend, Director, Job, Run
-from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, text_of
+from tests.panel.conftest import ANN, FakeRedis, TalkingDirector, remove, text_of
 
 
 def test_the_review_says_the_plan_in_words_and_as_commands(
@@ -37,7 +36,7 @@ def test_the_review_tells_what_a_removal_cuts(
     part = {"address": "192.168.50.11", "port": 80, "forwarding": "masquerade", "weight": 1, "active": 412}
     key = {"protocol": "tcp", "address": "192.168.50.10", "port": 80, "scheduler": "rr", "owned": True}
     talker.frame(services=[key | {"backends": [part]}])
-    backends.remove_backend(backend, by=ANN)
+    remove(backend, by=ANN)
     page = text_of(otto.get(reverse("cluster-review", args=[run.job.cluster_id])))
     assert "Cuts 412 established connections." in page
 

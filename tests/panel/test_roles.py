@@ -77,7 +77,7 @@ def test_nobody_comes_by_a_role_another_way(keeper: User) -> None:
     attempts = [
         lambda: roles.add_member(group, friend, by=by),
         lambda: roles.add_role(name="mine", description="", permissions=["approve"], by=by),
-        lambda: roles.edit_role(own, description="", permissions=["view", "approve"], by=by),
+        lambda: roles.edit_role(own, description="", permissions=["view", "approve"], seen_version=1, by=by),
         lambda: one_time_links.reset_password(root, by=by),
         lambda: people.set_active(root, active=False, by=by),
         lambda: people.set_active(User.objects.get(username="closed"), active=True, by=by),
@@ -181,6 +181,7 @@ def test_a_role_of_ones_own_is_made_changed_and_removed_with_what_it_does(ann: C
     nick = user_with("nick", role, web)
     url = reverse("role-edit", args=[role.pk])
     changed = {"description": "after ten", "permissions": ["view", "apply"]}
+    changed |= {"version": 1}
     page = text_of(ann.post(url, changed))
     assert "Gained: apply. Lost: operate." in page and "nick" in page
     role.refresh_from_db()
@@ -329,7 +330,7 @@ def test_a_drain_needs_operate_when_it_is_signed_and_no_apply(
     drains.drain(web, [Target(address=backend.address)], reason="a test", by=acting(nick), **said)
     send_what_is_due()
     assert len(sent) == 1 and Job.objects.first().needs == "operate"  # type: ignore[union-attr]
-    roles.edit_role(night, description="", permissions=["view"], by=ANN)
+    roles.edit_role(night, description="", permissions=["view"], seen_version=1, by=ANN)
     send_what_is_due()
     assert len(sent) == 1 and Run.objects.get(job__needs="operate").status == "refused"
 

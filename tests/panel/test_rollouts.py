@@ -342,8 +342,8 @@ def test_the_form_begins_with_the_clusters_own_and_the_banner_has_both_buttons(
     web: Cluster, both: dict[str, TalkingDirector], ann: Client, otto: Client, vera: Client
 ) -> None:
     url = reverse("change-settings", args=[web.pk])
-    assert "within how many minutes" in ann.post(url, {"backends_percent": 20}).content.decode()
-    assert ann.post(url, {"confirm_min": 7, "connections_percent": 30}).status_code == 302
+    assert "within how many minutes" in ann.post(url, {"version": 1, "backends_percent": 20}).content.decode()
+    assert ann.post(url, {"version": 1, "confirm_min": 7, "connections_percent": 30}).status_code == 302
     page = otto.get(reverse("cluster-review", args=[web.pk])).content.decode()
     assert 'name="confirm_min" value="7"' in page and 'name="connections_percent" value="30"' in page
     row = Backend.objects.get()

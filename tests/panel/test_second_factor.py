@@ -31,6 +31,7 @@ from cluster.models import (
     VirtualService,
     WeightProfile,
 )
+from cluster.seen import mark_of
 from tests.panel.conftest import apply_draft
 
 PASSWORD = "correct horse battery"
@@ -367,8 +368,7 @@ def test_what_cannot_be_undone_asks_again(
 def test_what_was_posted_is_done_once_it_is_confirmed(ann: Client, service: VirtualService) -> None:
     grow_old(ann)
     url = reverse("service-remove", args=[service.pk])
-    version = VirtualService.objects.get().version
-    asked = ann.post(url, {"confirm": "192.168.50.10:80", "version": version})
+    asked = ann.post(url, {"confirm": "192.168.50.10:80", "seen": mark_of(service)})
     assert VirtualService.objects.exists()
     done = ann.post(asked["Location"], {"password": PASSWORD, "next": url})
     assert done.status_code == 302 and not VirtualService.objects.exists()

@@ -18,6 +18,7 @@ from cluster.desired import policy_value
 from cluster.ipvs.traffic.checks import Check, CheckKind
 from cluster.ipvs.traffic.policy import Hours, Policy
 from cluster.models import Backend, Cluster, VirtualService, WeightProfile
+from tests.panel.conftest import remove
 from tests.panel.test_profiles import said
 
 OLGA = Actor("olga")
@@ -142,14 +143,14 @@ def test_a_weight_that_cannot_be_is_said_at_its_field(otto: Client, backend: Bac
 
 def test_a_weight_of_a_backend_that_is_gone_is_not_lost(otto: Client, backend: Backend) -> None:
     page = row_of(otto, backend).type(weight=37)
-    backends.remove_backend(backend, by=OLGA)
+    remove(backend, by=OLGA)
     answer = otto.post(page.url, page.fields)
     assert answer.status_code == 404 and "<dd>37</dd>" in answer.content.decode()
 
 
 def test_what_was_typed_is_shown_where_the_object_is_gone(otto: Client, backend: Backend) -> None:
     page = Page(otto, reverse("backend-edit", args=[backend.pk])).type(weight=37, name="<real1>")
-    backends.remove_backend(backend, by=OLGA)
+    remove(backend, by=OLGA)
     answer = otto.post(page.url, page.fields)
     text = answer.content.decode()
     assert answer.status_code == 404 and "What you typed" in text

@@ -35,8 +35,9 @@ _REMOVE_MANY = """
 from cluster.actions import services
 from cluster.audit import Actor
 from cluster.models import VirtualService
+from cluster.seen import mark_of
 for service in VirtualService.objects.filter(cluster__name="faults", port__gte=10000):
-    services.remove_service(service, by=Actor("test"))
+    services.remove_service(service, seen=mark_of(service), by=Actor("test"))
 """
 
 
