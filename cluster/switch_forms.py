@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,25 +60,15 @@ class SwitchRow:
 class SwitchesForm(PanelForm):
     """A field for each switch that is known, empty for one that is left as it is."""
 
-    # What the switches were when the form was opened, as JSON.
-    seen = forms.CharField(widget=forms.HiddenInput, max_length=10_000)
+    version = forms.IntegerField(widget=forms.HiddenInput, required=False)
 
     def __init__(self, *args: Any, cluster: Cluster, **kwargs: Any) -> None:
         wanted: Mapping[str, str] = cluster.switches
-        super().__init__(*args, initial={**wanted, "seen": json.dumps(wanted, sort_keys=True)}, **kwargs)
+        super().__init__(*args, initial={**wanted, "version": cluster.version}, **kwargs)
         self.wanted = wanted
         self._held = {one.name: sysctls_of(one) for one in cluster.directors.all()}
         for name, known in KNOWN.items():
             self.fields[name] = _field(name, known)
-
-    def clean_seen(self) -> dict[str, str]:
-        try:
-            seen = json.loads(self.cleaned_data["seen"])
-        except ValueError:
-            seen = None
-        if not isinstance(seen, dict):
-            raise forms.ValidationError("The form is damaged. Open it again.")
-        return seen
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}

@@ -96,29 +96,23 @@ def edit_cluster(
 
 
 @transaction.atomic
-def set_switches(
-    cluster: Cluster, wanted: Mapping[str, str], *, seen: Mapping[str, str], by: Actor
-) -> Cluster:
+def set_switches(cluster: Cluster, wanted: Mapping[str, str], *, seen_version: int, by: Actor) -> Cluster:
     """Say in the draft which switches below net.ipv4.vs its directors are to have, by name; each keeps what
-    is not named. Rejected where one would not be taken, and where somebody changed those that were `seen`."""
+    is not named. Rejected where one would not be taken, and where somebody was faster."""
     cluster = lock_cluster(cluster)
-    if cluster.switches != seen:
-        text = (
-            "Somebody has changed the switches since you opened this form. Nothing was saved; open it again."
-        )
-        raise Rejected(Problem("", text))
+    before = cluster.switches
     # What a newer panel has set is not known here, and stays.
-    _refuse_odd_switches({name: value for name, value in wanted.items() if seen.get(name) != value})
-    if wanted == seen:
+    _refuse_odd_switches({name: value for name, value in wanted.items() if before.get(name) != value})
+    if wanted == before:
         return cluster
     cluster.switches = dict(wanted)
-    cluster.save(update_fields=["switches"])
+    save_if_unchanged(cluster, seen_version=seen_version, names=("switches",), by=by.name)
     audit.record(
         "cluster.switches",
         cluster,
         by=by,
         cluster=cluster,
-        before={"switches": dict(seen)},
+        before={"switches": before},
         after={"switches": cluster.switches},
     )
     return cluster

@@ -28,7 +28,9 @@ def write_draft(cluster: Cluster, said: Said, *, by: Actor) -> None:
         write_policy(row, policies.get(service.key, Policy()), by)
     if cluster.switches != switches:
         cluster.switches = dict(switches)
-        cluster.save(update_fields=["switches"])
+        # A form of them that was opened before does not fit any more.
+        cluster.version, cluster.changed_by = cluster.version + 1, by.name
+        cluster.save(update_fields=["switches", "version", "changed_by", "changed_at"])
 
 
 def coming_back(cluster: Cluster, table: Table) -> dict[str, Former]:

@@ -223,7 +223,7 @@ def test_who_only_looks_sees_why_nothing_can_be_discarded(
 
 
 def test_switches_are_a_part_of_the_draft_that_goes_back_alone(applied: Cluster, otto: Client) -> None:
-    clusters.set_switches(applied, {"conntrack": "1"}, seen={}, by=OLGA)
+    clusters.set_switches(applied, {"conntrack": "1"}, seen_version=1, by=OLGA)
     page = text_of(otto.get(reverse("cluster-draft", args=[applied.pk])))
     assert "Changed kernel switches of" in page and "conntrack" in page and ">olga</a>" in page
     said = {"seen": print_of(applied), "item": "switches all directors"}

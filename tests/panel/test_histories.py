@@ -163,7 +163,7 @@ def test_a_backend_says_that_it_went_and_came_with_its_service(applied: Cluster,
 
 def test_a_draft_that_goes_back_whole_tells_who_by_each_object(applied: Cluster, backend: Backend) -> None:
     backends.set_weight(backend, seen_version=1, weight=7, by=ANN)
-    clusters.set_switches(fresh(applied), {"conntrack": "1"}, seen={}, by=ANN)
+    clusters.set_switches(fresh(applied), {"conntrack": "1"}, seen_version=1, by=ANN)
     changes.apply(fresh(applied), seen=print_of(applied), reason="x", by=ANN)
     policies.set_policy(
         VirtualService.objects.get(), Policy(ramp_s=9), seen_version=1, is_administrator=True, by=ANN

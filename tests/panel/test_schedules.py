@@ -180,7 +180,7 @@ def test_what_needs_an_approval_has_it_before_it_is_planned_and_keeps_it(
     web: Cluster, backend: Backend, director: Director, otto: Client
 ) -> None:
     Cluster.objects.filter(pk=web.pk).update(approvals=1)
-    clusters.set_switches(web, {"conntrack": "1"}, seen={}, by=ANN)
+    clusters.set_switches(web, {"conntrack": "1"}, seen_version=1, by=ANN)
     seen = draft_print(*draft_said(Cluster.objects.get(pk=web.pk)))
     refused = post(otto, web, seen=seen, begins_at=moment(60))
     assert "Ask for approval first" in refused.content.decode() and not PlannedApply.objects.exists()

@@ -12,13 +12,18 @@ from django.test import Client
 from django.urls import reverse
 
 from cluster import jobs
-from cluster.actions import changes, clusters, drains
+from cluster.actions import changes, clusters, drafts, drains
 from cluster.actions.problems import Rejected
+from cluster.audit import Actor
+from cluster.desired import draft_print, draft_said
 from cluster.ipvs.traffic.policy import Target
 from cluster.models import AuditEntry, Backend, Cluster, Director, Run
 from cluster.overview import cluster_state
 from cluster.review import review
 from tests.panel.conftest import ANN, TalkingDirector, apply_draft
+from tests.panel.test_three_way import Page
+
+OTTO = Actor("otto")
 
 ODD = {"name": "expire_nodest_conn", "wanted": "1", "held": "0", "problem": ""}
 
@@ -31,8 +36,8 @@ def page(client: Client, address: str) -> str:
     return unescape(client.get(address).content.decode())
 
 
-def save(client: Client, cluster: Cluster, seen: str = "{}", **said: str) -> Any:
-    return client.post(url(cluster), {"seen": seen, **said})
+def save(client: Client, cluster: Cluster, version: int = 1, **said: str) -> Any:
+    return client.post(url(cluster), {"version": version, **said})
 
 
 @pytest.fixture
@@ -92,7 +97,7 @@ def test_a_review_that_saw_other_switches_is_not_applied(
 ) -> None:
 
     seen = review(web).fingerprint
-    clusters.set_switches(web, {"expire_nodest_conn": "1"}, seen={}, by=ANN)
+    clusters.set_switches(web, {"expire_nodest_conn": "1"}, seen_version=1, by=ANN)
     with pytest.raises(Rejected, match="changed since you opened"):
         changes.apply(web, seen=seen, reason="a test", by=ANN)
 
@@ -101,12 +106,12 @@ def test_a_drain_carries_the_applied_switches_and_not_those_of_the_draft(
     web: Cluster, backend: Backend, heard: Director
 ) -> None:
 
-    clusters.set_switches(web, {"expire_nodest_conn": "1"}, seen={}, by=ANN)
+    clusters.set_switches(web, {"expire_nodest_conn": "1"}, seen_version=1, by=ANN)
     Run.objects.all().delete()
     seen = cluster_review_print(web)
 
     changes.apply(web, seen=seen, reason="a test", by=ANN)
-    clusters.set_switches(web, {"expire_nodest_conn": "0"}, seen={"expire_nodest_conn": "1"}, by=ANN)
+    clusters.set_switches(web, {"expire_nodest_conn": "0"}, seen_version=2, by=ANN)
     none = dict.fromkeys(("begins_at", "ends_at", "cut_at"))
     drains.drain(
         web, [Target(address=backend.address)], **none, reason="a test", by=ANN, may_refuse_clients=True
@@ -139,27 +144,48 @@ def test_a_wrong_value_gets_its_sentence_and_loses_nothing(
 
 
 def test_leaving_a_switch_as_it_is_takes_it_out(ann: Client, web: Cluster) -> None:
-    clusters.set_switches(web, {"expire_nodest_conn": "1"}, seen={}, by=ANN)
-    save(ann, web, seen='{"expire_nodest_conn": "1"}', expire_nodest_conn="")
+    clusters.set_switches(web, {"expire_nodest_conn": "1"}, seen_version=1, by=ANN)
+    save(ann, web, version=2, expire_nodest_conn="")
     assert Cluster.objects.get(pk=web.pk).switches == {}
 
 
 def test_two_at_once_do_not_overwrite_each_other(ann: Client, web: Cluster) -> None:
-    clusters.set_switches(web, {"conntrack": "1"}, seen={}, by=ANN)
-    answer = save(ann, web, expire_nodest_conn="1")
-    assert "Somebody has changed the switches" in answer.content.decode()
+    """Who comes second sees what the first one made of it, and keeps it without doing anything."""
+    mine = Page(ann, url(web)).type(expire_nodest_conn="1", conntrack="0")
+    clusters.set_switches(web, {"conntrack": "1"}, seen_version=1, by=OTTO)
+    mine.press()
+    assert "otto has changed it since you opened this form" in mine.text
+    assert mine.rows["conntrack"] == ("leave as it is", "1", "0")
     assert Cluster.objects.get(pk=web.pk).switches == {"conntrack": "1"}
+    mine.press(take="conntrack")
+    assert mine.press().response.status_code == 302
+    assert Cluster.objects.get(pk=web.pk).switches == {"conntrack": "1", "expire_nodest_conn": "1"}
+
+
+def test_a_roll_back_beside_the_form_is_not_overwritten(
+    ann: Client, web: Cluster, backend: Backend, director: Director
+) -> None:
+    apply_draft(web)
+    clusters.set_switches(web, {"conntrack": "1"}, seen_version=1, by=OTTO)
+    mine = Page(ann, url(web)).type(expire_nodest_conn="1")
+    fresh = Cluster.objects.get(pk=web.pk)
+    drafts.discard_all(fresh, seen=draft_print(*draft_said(fresh)), by=OTTO)
+    mine.press()
+    assert mine.rows["conntrack"] == ("1", "leave as it is", "1"), "what was not touched here is theirs"
+    assert mine.press().response.status_code == 302
+    assert Cluster.objects.get(pk=web.pk).switches == {"expire_nodest_conn": "1"}
 
 
 def test_what_a_newer_panel_set_is_kept(ann: Client, web: Cluster) -> None:
     Cluster.objects.update(switches={"of_tomorrow": "1"})
-    save(ann, web, seen='{"of_tomorrow": "1"}', conntrack="1")
+    save(ann, web, conntrack="1")
     assert Cluster.objects.get(pk=web.pk).switches == {"of_tomorrow": "1", "conntrack": "1"}
 
 
-def test_a_damaged_form_is_refused(ann: Client, web: Cluster) -> None:
-    for seen in ("", "{", "[]"):
-        assert save(ann, web, seen=seen, conntrack="1").status_code == 200
+def test_a_form_of_an_unknown_version_is_asked_about(ann: Client, web: Cluster) -> None:
+    for version in (0, 7, -1):
+        assert save(ann, web, version=version, conntrack="1").status_code == 200
+    assert ann.post(url(web), {"conntrack": "1", "opened": "{"}).status_code == 200
     assert Cluster.objects.get(pk=web.pk).switches == {}
 
 
@@ -172,7 +198,7 @@ def test_whoever_may_not_change_them_sees_them(vera: Client, web: Cluster, heard
 def test_a_switch_that_somebody_changed_shows_as_drift_everywhere(
     ann: Client, web: Cluster, backend: Backend, heard: Director, talker: TalkingDirector
 ) -> None:
-    clusters.set_switches(web, {"expire_nodest_conn": "1"}, seen={}, by=ANN)
+    clusters.set_switches(web, {"expire_nodest_conn": "1"}, seen_version=1, by=ANN)
     seen = cluster_review_print(web)
 
     run = changes.apply(web, seen=seen, reason="a test", by=ANN).runs.get()
