@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 
-from cluster.actions import drains, profiles
+from cluster.actions import bulk, drains, profiles
 from cluster.actions import drifts as drift_actions
 from cluster.actions.problems import Rejected
 from cluster.drifts import seen_of
@@ -164,6 +164,17 @@ def test_a_page_asks_for_the_reason_and_loses_nothing(
     assert ann.post(url, form | WHY).status_code == 302
     entry = AuditEntry.objects.first()
     assert entry and entry.reason == WHY["reason"] and (entry.after or {})["ticket"] == "OPS-7"
+
+
+@pytest.mark.parametrize("act", [bulk.drain, bulk.undrain])
+@pytest.mark.parametrize("reason", ["", "  \t"])
+def test_many_at_once_are_not_touched_without_a_reason(
+    act: Act, reason: str, applied: Cluster, drain: Drain, backend: Backend
+) -> None:
+    before = AuditEntry.objects.count()
+    with pytest.raises(Rejected, match="Say why"):
+        act(applied, [backend], reason=reason, by=ANN)
+    assert AuditEntry.objects.count() == before
 
 
 @pytest.mark.parametrize("do", ["drain", "undrain"])
