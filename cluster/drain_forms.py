@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django import forms
+from django.http import QueryDict
 from django.utils import timezone
 
 from cluster.actions.problems import Rejected
@@ -112,10 +113,15 @@ class BulkForm(ReasonForm):
         # The others change the draft, or lead to a page that asks.
         self.fields["reason"].required = self["do"].value() in ("drain", "undrain")
 
+    @property
+    def chosen(self) -> dict[int, Seen]:
+        """The ticked backends, by their pks."""
+        ticked = self.data.getlist("backend") if isinstance(self.data, QueryDict) else []
+        return dict(filter(None, map(_pk_and_seen, ticked)))
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        assert hasattr(self.data, "getlist")
-        cleaned["chosen"] = dict(filter(None, map(_pk_and_seen, self.data.getlist("backend"))))
+        cleaned["chosen"] = self.chosen
         if not cleaned["chosen"]:
             self.add_error(None, "Tick at least one backend.")
         elif cleaned.get("do") == "plan" and len(cleaned["chosen"]) > self.MOST_IN_A_WINDOW:

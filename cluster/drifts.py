@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,9 +12,10 @@ from django.utils import timezone
 
 from cluster import audit, desired
 from cluster.ipvs.drift import Value, in_words
-from cluster.ipvs.formats.document import from_document
+from cluster.ipvs.formats.document import canonical_json, from_document
 from cluster.ipvs.state import Table
-from cluster.models import Cluster, Director, Drift, Revision
+from cluster.models import Backend, Cluster, Director, Drift, Revision, VirtualService
+from cluster.seen import print_of
 from cluster.wire import envelope
 from cluster.wire.drifted import (
     Drifted,
@@ -26,17 +28,24 @@ from cluster.wire.drifted import (
 )
 from cluster.wire.messages import Report
 
+DraftRow = VirtualService | Backend
+
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One thing in words: what it should be now, what the last applied revision says, and what it is."""
+    """One thing in words: what it should be now, what the last applied revision says, what it is, and what
+    the draft says where that is something else than was applied. `seen` and `seen_draft` are what a button
+    beside it carries: the prints of this, and of the draft's row."""
 
     row: Drift
     wanted: str
     applied: str
     actual: str
+    draft: str
+    seen: str
+    seen_draft: str
 
 
 def note(director: Director, report: Report) -> None:
@@ -92,7 +101,22 @@ def shown(cluster: Cluster) -> list[Shown]:
         revision.number: from_document(revision.table)
         for revision in Revision.objects.filter(cluster=cluster, number__in=numbers)
     }
-    return [_shown(row, applied.get(row.director.applied_revision, Table())) for row in rows]
+    draft = desired.spoken_of(cluster.pk, {row.label for row in rows}) if rows else {}
+    return [
+        _shown(row, applied.get(row.director.applied_revision, Table()), draft.get(row.label)) for row in rows
+    ]
+
+
+def seen_of(row: Drift) -> str:
+    """Differs where the thing drifted otherwise, or is to be another one."""
+    return hashlib.sha256(canonical_json([row.pk, row.wanted, row.actual])).hexdigest()
+
+
+def seen_draft_of(row: Drift, draft: DraftRow | None) -> str:
+    """Differs whenever somebody has edited what adopting this would write: of a service that is gone from the
+    kernel its backends as well."""
+    is_header = isinstance(draft, VirtualService) and row.actual is not None
+    return print_of(draft, with_backends=not is_header)
 
 
 def value(row: Drift, side: str) -> Value:
@@ -100,13 +124,22 @@ def value(row: Drift, side: str) -> Value:
     return value_in(getattr(row, side), thing_in(row.place))
 
 
-def _shown(row: Drift, table: Table) -> Shown:
+def _shown(row: Drift, table: Table, draft: DraftRow | None) -> Shown:
     key, backend = thing_in(row.place)
     service = table.by_key.get(key)
     held: Value = service
     if backend is not None and service is not None:
         held = next((one for one in service.backends if one.key == backend), None)
-    return Shown(row, in_words(value(row, "wanted")), in_words(held), in_words(value(row, "actual")))
+    wanted, applied, actual = map(in_words, (value(row, "wanted"), held, value(row, "actual")))
+    drafted = _drafted(draft)
+    said = "" if drafted == applied else drafted + (f", by {draft.changed_by}" if draft else "")
+    return Shown(row, wanted, applied, actual, said, seen_of(row), seen_draft_of(row, draft))
+
+
+def _drafted(draft: DraftRow | None) -> str:
+    if isinstance(draft, Backend):
+        return in_words(desired.backend_value(draft))
+    return in_words(desired.service_value(draft, with_backends=False) if draft else None)
 
 
 def _take(row: Drift, cluster: Cluster, one: Drifted) -> None:

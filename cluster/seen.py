@@ -21,12 +21,12 @@ def mark_of(row: Row | None) -> str:
     return f"{head}.{print_of(row)}"
 
 
-def print_of(row: Row | None) -> str:
-    """Differs whenever somebody has saved the row. A service's covers its backends, which go with it, and a
-    profile's whether it is in use by hand."""
+def print_of(row: Row | None, *, with_backends: bool = True) -> str:
+    """Differs whenever somebody has saved the row. A service's covers its backends, which are removed with
+    it, and a profile's whether it is in use by hand."""
     said: list[object] = [row.pk, row.version] if row is not None else []
-    if isinstance(row, VirtualService):
-        said += sorted(Backend.objects.filter(service=row).values_list("pk", "version"))
+    if isinstance(row, VirtualService) and with_backends:
+        said += sorted((one.pk, one.version) for one in row.backends.all())
     elif isinstance(row, WeightProfile):
         said.append(row.pinned)
     return hashlib.sha256(canonical_json(said)).hexdigest()

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from cluster import desired, standing
 from cluster.actions import backends, drains
-from cluster.actions.problems import Changed, Rejected
+from cluster.actions.problems import Changed, Rejected, require_reason
 from cluster.audit import Actor
 from cluster.ipvs.traffic.policy import Place, Target
 from cluster.models import Backend, Cluster, Drain
@@ -48,7 +48,8 @@ def drain(
     cluster: Cluster, chosen: Sequence[Backend], *, reason: str, by: Actor, ticket: str = ""
 ) -> list[Outcome]:
     """Drain those that can be, in one drain that is open until somebody ends it. A backend without which a
-    service would refuse its clients is left to the page that asks for that."""
+    service would refuse its clients is left to the page that asks for that. Rejected without a reason."""
+    require_reason(reason)
     refused = _undrainable(cluster, chosen)
     rest = [backend for backend in chosen if backend not in refused]
     outcomes = [Outcome(backend, False, text) for backend, text in refused.items()]
@@ -76,7 +77,9 @@ def drain(
 def undrain(
     cluster: Cluster, chosen: Sequence[Backend], *, reason: str, by: Actor, ticket: str = ""
 ) -> list[Outcome]:
-    """End the drains of these backends. One that has others too is left alone: those would come back."""
+    """End the drains of these backends. One that has others too is left alone: those would come back.
+    Rejected without a reason."""
+    require_reason(reason)
     table, places = standing.ordered(cluster).table, {_place(backend): backend for backend in chosen}
     said: dict[Backend, tuple[bool, str]] = {}
     for row in cluster.drains.wanted():

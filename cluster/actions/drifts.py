@@ -14,6 +14,7 @@ from cluster.actions.backends import BackendFields
 from cluster.actions.problems import Rejected, lock_cluster, require_reason, ticketed
 from cluster.actions.services import ServiceFields
 from cluster.audit import Actor
+from cluster.ipvs.drift import in_words
 from cluster.ipvs.rules import Problem
 from cluster.ipvs.state import Backend, BackendKey, Service, ServiceKey
 from cluster.models import Backend as BackendRow
@@ -23,11 +24,13 @@ from cluster.wire.drifted import thing_in
 
 
 @transaction.atomic
-def adopt(drift: Drift, *, by: Actor) -> None:
+def adopt(drift: Drift, *, seen: str, seen_draft: str, by: Actor) -> None:
     """The draft says of this thing what the kernel has; an apply then makes that what all directors want.
-    Rejected where it is gone, and where the draft says so already or has no place for it."""
+    `seen` and `seen_draft` are what the page carried. Rejected where it is gone or another one now, where
+    somebody has edited it in the draft, and where that says so already or has no place for it."""
     cluster = lock_cluster(drift.cluster)
-    row = _still(drift)
+    row = _still(drift, seen)
+    _refuse_edited(row, seen_draft)
     key, backend = thing_in(row.place)
     actual = drifts.value(row, "actual")
     try:
@@ -44,11 +47,12 @@ def adopt(drift: Drift, *, by: Actor) -> None:
 
 
 @transaction.atomic
-def revert(drift: Drift, *, reason: str, by: Actor, ticket: str = "") -> Job:
-    """The director puts this one thing right. Rejected without a reason, and where it is right again."""
+def revert(drift: Drift, *, seen: str, reason: str, by: Actor, ticket: str = "") -> Job:
+    """The director puts this one thing right. `seen` is what the page carried. Rejected without a reason, and
+    where it is right again, or wrong in another way."""
     require_reason(reason)
     cluster = lock_cluster(drift.cluster)
-    row = _still(drift)
+    row = _still(drift, seen)
     job = jobs.queue(
         kind=Job.Kind.REPAIR,
         cluster=cluster,
@@ -102,11 +106,23 @@ def set_enforcing(cluster: Cluster, *, enforce: bool, reason: str, by: Actor, ti
     return job
 
 
-def _still(drift: Drift) -> Drift:
+def _still(drift: Drift, seen: str) -> Drift:
     row = Drift.objects.open().filter(pk=drift.pk).select_related("director", "cluster").first()
     if row is None:
         raise Rejected(Problem("", f"{drift} is as it should be again. Nothing was done."))
+    if drifts.seen_of(row) != seen:
+        wanted, actual = (in_words(drifts.value(row, side)) for side in ("wanted", "actual"))
+        text = f"{row} is not what the page showed any more: it is {actual}, and should be {wanted}."
+        raise Rejected(Problem("", f"{text} Nothing was done; decide anew."))
     return row
+
+
+def _refuse_edited(row: Drift, seen_draft: str) -> None:
+    draft = desired.spoken_of(row.cluster_id, {row.label}).get(row.label)
+    if drifts.seen_draft_of(row, draft) != seen_draft:
+        who = (draft.changed_by if draft else "") or "Somebody"
+        text = f"{who} has edited {row.label} in the draft since you opened the page."
+        raise Rejected(Problem("", f"{text} Nothing was adopted; look at the draft, and decide anew."))
 
 
 def _service(cluster: Cluster, key: ServiceKey) -> VirtualService | None:

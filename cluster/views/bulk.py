@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from functools import partial
 from urllib.parse import urlencode
 
-from django.contrib import messages
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -20,6 +19,7 @@ from cluster.forms import WeightForm
 from cluster.http import OperatorRequest, actor
 from cluster.models import Backend, Cluster
 from cluster.three_way import Opened, carried, sent_back
+from cluster.views.clusters import detail_context
 
 Contested = list[tuple[Backend, Opened[WeightForm]]]
 
@@ -39,11 +39,10 @@ def cluster_bulk(request: OperatorRequest, pk: int) -> HttpResponse:
         }
         return render(request, "cluster/bulk_why.html", context)
     if not form.is_valid():
-        for errors in form.errors.values():
-            messages.error(request, " ".join(map(str, errors)))
-        return redirect("cluster-detail", cluster.pk)
+        context = detail_context(request, cluster) | {"bulk": form}
+        return render(request, "cluster/cluster_detail.html", context)
     if form.cleaned_data["do"] == "plan":
-        asked = urlencode([("backend", pk) for pk in form.cleaned_data["chosen"]])
+        asked = urlencode([*form.why.items(), *(("backend", pk) for pk in form.cleaned_data["chosen"])])
         return redirect(f"{reverse('drain-new', args=[cluster.pk])}?{asked}")
     outcomes, contested = _carried_out(cluster, form, by=actor(request))
     done = sum(outcome.is_done for outcome in outcomes)

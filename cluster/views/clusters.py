@@ -60,19 +60,23 @@ def cluster_new(request: OperatorRequest) -> HttpResponse:
 @require_GET
 def cluster_detail(request: OperatorRequest, pk: int) -> HttpResponse:
     cluster = access.get_cluster(request, pk, needs="view")
+    return render(request, "cluster/cluster_detail.html", detail_context(request, cluster))
+
+
+def detail_context(request: OperatorRequest, cluster: Cluster) -> dict[str, Any]:
+    """What templates/cluster/cluster_detail.html needs."""
     services = cluster.services.prefetch_related("backends")
-    context = {
+    return {
         **_directors(request, cluster),
         "services": services,
         "marks": marks(cluster, services),
-        "bulk_actions": BulkForm.ACTIONS,
+        "bulk": BulkForm(),
         "rollout": rollouts.waiting(cluster),
         "planned": rollouts.planned(cluster),
         "drift_count": cluster.drifts.open().count(),
         "jobs": cluster.jobs.prefetch_related("runs")[:5],
         "waiting": open_change(cluster),
     }
-    return render(request, "cluster/cluster_detail.html", context)
 
 
 @poll

@@ -44,10 +44,12 @@ def drain_list(request: OperatorRequest, pk: int) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def drain_new(request: OperatorRequest, pk: int) -> HttpResponse:
-    """What is to be drained stands in the address: `?service=`, `?backend=` (several), `?address=`."""
+    """What is to be drained stands in the address: `?service=`, `?backend=` (several), `?address=`; what was
+    said of why already does too."""
     cluster = access.get_cluster(request, pk, needs="operate")
     targets = _asked_for(request, cluster)
-    form = DrainForm(request.POST or None)
+    why = {name: request.GET.get(name, "") for name in ReasonForm.base_fields}
+    form = DrainForm(request.POST or None, initial=why)
     if form.is_valid():
         try:
             drain = drains.drain(cluster, targets, **form.said(), by=actor(request))

@@ -44,7 +44,8 @@ def _context(cluster: Cluster) -> dict[str, Any]:
 def drift_adopt(request: OperatorRequest, pk: int) -> HttpResponse:
     drift = access.get_drift(request, pk, needs="edit")
     try:
-        actions.adopt(drift, by=actor(request))
+        seen = {name: request.POST.get(name, "") for name in ("seen", "seen_draft")}
+        actions.adopt(drift, **seen, by=actor(request))
         text = f"The draft says of {drift.label} what {drift.director} has. Review and apply it."
         messages.success(request, text)
     except Rejected as rejected:
@@ -58,7 +59,8 @@ def drift_revert(request: OperatorRequest, pk: int) -> HttpResponse:
     form = ReasonForm(request.POST or None)
     if form.is_valid():
         try:
-            return redirect("job-detail", actions.revert(drift, **form.why, by=actor(request)).pk)
+            seen = request.POST.get("seen", "")
+            return redirect("job-detail", actions.revert(drift, seen=seen, **form.why, by=actor(request)).pk)
         except Rejected as rejected:
             form.add_problems(rejected)
     part = next((one for one in drifts.shown(drift.cluster) if one.row == drift), None)

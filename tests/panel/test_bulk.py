@@ -174,3 +174,23 @@ def test_backends_of_other_clusters_are_not_touched(
     page = mallory.post(reverse("cluster-bulk", args=[other.pk]), asked).content.decode()
     assert "0 done, 0 refused" in page
     assert Backend.objects.get(pk=four[0].pk).weight == 1
+
+
+def test_what_was_ticked_and_typed_comes_back_with_what_is_wrong(
+    web: Cluster, four: list[Backend], otto: Client
+) -> None:
+    said = {"do": "set-weight", "weight": "70000", "reason": "new kernel", "ticket": "OPS-7"}
+    response = otto.post(reverse("cluster-bulk", args=[web.pk]), said | {"backend": ticked(four[2])})
+    page = response.content.decode()
+    assert response.status_code == 200 and page.count("The weight must be between") == 2
+    assert re.findall(r'name="backend" value="(\d+):[^>]+ checked', page) == [str(four[2].pk)]
+    assert '<option value="set-weight" selected' in page and 'value="70000" aria-invalid="true"' in page
+    assert 'value="new kernel"' in page and 'value="OPS-7"' in page
+
+
+def test_a_window_for_many_begins_with_the_reason_that_was_typed(
+    web: Cluster, four: list[Backend], otto: Client
+) -> None:
+    said = {"do": "plan", "reason": "new <kernel>", "ticket": "OPS-7", "backend": ticked(four[0])}
+    page = otto.post(reverse("cluster-bulk", args=[web.pk]), said, follow=True).content.decode()
+    assert 'value="new &lt;kernel&gt;"' in page and 'value="OPS-7"' in page

@@ -13,6 +13,8 @@ from cluster import jobs, reports
 from cluster.actions import backends, changes, drifts
 from cluster.actions.problems import Rejected
 from cluster.desired import draft_table
+from cluster.drifts import seen_of
+from cluster.drifts import shown as drifts_shown
 from cluster.models import AuditEntry, Backend, Cluster, Director, Drift, Job, Run, VirtualService
 from cluster.wire.envelope import verify
 from cluster.wire.messages import Event, Order
@@ -50,6 +52,17 @@ def of_service(**sides: Any) -> dict[str, Any]:
     now = time.time()
     said = {"wanted": SERVICE, "actual": SERVICE | {"scheduler": "wlc"}, "right_at": now, "wrong_at": now}
     return {"service": KEY, "backend": None} | said | sides
+
+
+def shown(row: Drift) -> dict[str, str]:
+    """What the page of drift carries beside this."""
+    part = next(part for part in drifts_shown(row.cluster) if part.row == row)
+    return {"seen": part.seen, "seen_draft": part.seen_draft}
+
+
+def adopt(row: Drift) -> None:
+    """As somebody does who looks at the page just now."""
+    drifts.adopt(row, **shown(row), by=ANN)
 
 
 def logged() -> list[str]:
@@ -126,7 +139,7 @@ def test_revert_is_an_order_for_this_thing_and_this_director(
 ) -> None:
     tell(talker, wrong())
     row = Drift.objects.get()
-    response = otto.post(reverse("drift-revert", args=[row.pk]), {"reason": "not ours"})
+    response = otto.post(reverse("drift-revert", args=[row.pk]), {"reason": "not ours", "seen": seen_of(row)})
     job = Job.objects.get(kind="repair")
     assert response["Location"] == reverse("job-detail", args=[job.pk])
     jobs.send(job.runs.get())
@@ -135,7 +148,7 @@ def test_revert_is_an_order_for_this_thing_and_this_director(
     assert f"Put right in {applied}" in otto.get(response["Location"]).content.decode()
     tell(talker)
     with pytest.raises(Rejected, match="as it should be again"):
-        drifts.revert(row, reason="a test", by=ANN)
+        drifts.revert(row, seen=seen_of(row), reason="a test", by=ANN)
     Run.objects.filter(job=job).update(status="failed")
     assert changes.apply_again(job, by=ANN).probe == {"places": [PLACE]}
 
@@ -144,10 +157,11 @@ def test_adopt_takes_a_backends_settings_into_the_draft(
     applied: Cluster, talker: TalkingDirector, otto: Client
 ) -> None:
     tell(talker, wrong())
-    page = otto.post(reverse("drift-adopt", args=[Drift.objects.get().pk]), follow=True).content.decode()
+    row = Drift.objects.get()
+    page = otto.post(reverse("drift-adopt", args=[row.pk]), shown(row), follow=True).content.decode()
     assert "Review and apply it." in page
-    row = Backend.objects.get()
-    assert (row.weight, row.version) == (99, 2)
+    saved = Backend.objects.get()
+    assert (saved.weight, saved.version) == (99, 2)
     entry = AuditEntry.objects.first()
     assert entry and (entry.action, entry.actor) == ("drift.adopt", "otto")
 
@@ -157,24 +171,24 @@ def test_adopt_takes_what_was_added_and_what_was_removed(applied: Cluster, talke
     place = {"service": KEY, "backend": {"address": "192.168.50.13", "port": 80}}
     tell(talker, wrong(actual=None), wrong(wanted=None, actual=new) | place)
     for row in Drift.objects.all():
-        drifts.adopt(row, by=ANN)
+        adopt(row)
     assert [(row.address, row.weight) for row in Backend.objects.all()] == [("192.168.50.13", 3)]
     with pytest.raises(Rejected, match="has no 192.168.50.11:80 of"):
-        drifts.adopt(Drift.objects.get(label=NAME), by=ANN)
+        adopt(Drift.objects.get(label=NAME))
 
 
 def test_adopt_takes_a_service_too(applied: Cluster, talker: TalkingDirector) -> None:
     VirtualService.objects.update(name="shop")
     tell(talker, of_service())
-    drifts.adopt(Drift.objects.get(), by=ANN)
+    adopt(Drift.objects.get())
     row = VirtualService.objects.get()
     assert (row.scheduler, row.name, len(draft_table(Cluster.objects.get()))) == ("wlc", "shop", 1)
     tell(talker, of_service(actual=None))
-    drifts.adopt(Drift.objects.get(gone_at=None), by=ANN)
+    adopt(Drift.objects.get(gone_at=None))
     assert not VirtualService.objects.exists()
     tell(talker, wrong())
     with pytest.raises(Rejected, match="has no TCP 192.168.50.10:80"):
-        drifts.adopt(Drift.objects.get(gone_at=None, label=NAME), by=ANN)
+        adopt(Drift.objects.get(gone_at=None, label=NAME))
 
 
 def test_enforcing_is_told_at_once_and_with_each_order(

@@ -24,6 +24,7 @@ from cluster.actions import (
 from cluster.actions.problems import Changed
 from cluster.audit import Actor, chain
 from cluster.draft import draft_changes
+from cluster.drifts import seen_of
 from cluster.ipvs.state import Backend as BackendValue
 from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
 from cluster.ipvs.traffic.checks import Check, CheckKind
@@ -31,7 +32,7 @@ from cluster.ipvs.traffic.policy import Policy
 from cluster.models import AuditEntry, Backend, Cluster, Director, Drift, Job, Revision, Run, VirtualService
 from tests.panel.conftest import ANN, TalkingDirector, apply_draft, remove
 from tests.panel.test_approvals import print_of
-from tests.panel.test_drifts import BACKEND, PLACE, of_service, tell, wrong
+from tests.panel.test_drifts import BACKEND, PLACE, adopt, of_service, tell, wrong
 
 OLGA = Actor("olga", request_id="request-2", role="operator")
 SHOP = "TCP 192.168.50.10:80"
@@ -297,8 +298,8 @@ def test_what_drifted_is_in_the_history_of_its_row(
     assert actions(backend)[1:] == ["drift.found", "drift.healed", "drift.gone"]
     assert history(backend)[-1].target == f"{ONE} on director1"
     drift = Drift.objects.get(gone_at=None)
-    drifts.revert(drift, reason="a test", by=ANN)
-    drifts.adopt(drift, by=ANN)
+    drifts.revert(drift, seen=seen_of(drift), reason="a test", by=ANN)
+    adopt(drift)
     assert actions(backend.service)[1:] == ["drift.found", "drift.revert", "service.edit", "drift.adopt"]
     assert AuditEntry.objects.filter(target=str(drift)).count() == 3
 
@@ -307,7 +308,7 @@ def test_an_adopted_removal_ends_the_history_and_a_stranger_has_none(
     applied: Cluster, backend: Backend, talker: TalkingDirector
 ) -> None:
     tell(talker, wrong(actual=None), strange(0))
-    drifts.adopt(Drift.objects.get(label=ONE), by=ANN)
+    adopt(Drift.objects.get(label=ONE))
     assert actions(backend)[1:] == ["drift.found", "backend.remove", "drift.adopt"]
     stranger = AuditEntry.objects.get(target__startswith="192.168.50.100:80")
     assert (stranger.action, stranger.object_kind) == ("drift.found", "")

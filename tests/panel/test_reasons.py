@@ -12,9 +12,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 
-from cluster.actions import drains, profiles
+from cluster.actions import bulk, drains, profiles
 from cluster.actions import drifts as drift_actions
 from cluster.actions.problems import Rejected
+from cluster.drifts import seen_of
 from cluster.ipvs.traffic.policy import Target
 from cluster.models import AuditEntry, Backend, Cluster, Director, Drain, Drift, Job, Revision, WeightProfile
 from cluster.seen import mark_of
@@ -63,7 +64,7 @@ ACTS: dict[str, Callable[[pytest.FixtureRequest], Act]] = {
     "profile.remove": lambda get: _of(get, "profile", profiles.remove_profile, seen=_mark(get)),
     "profile.use": lambda get: _of(get, "profile", profiles.use_profile),
     "profile.stop": lambda get: _of(get, "profile", profiles.stop_profile),
-    "drift.revert": lambda get: _of(get, "drift", drift_actions.revert),
+    "drift.revert": lambda get: _of(get, "drift", drift_actions.revert, seen=_seen(get)),
     "cluster.enforce": lambda get: _of(get, "applied", drift_actions.set_enforcing, enforce=True),
 }
 
@@ -79,6 +80,10 @@ def _said(get: pytest.FixtureRequest, weight: int = 7) -> profiles.ProfileFields
 
 def _mark(get: pytest.FixtureRequest) -> str:
     return mark_of(get.getfixturevalue("profile"))
+
+
+def _seen(get: pytest.FixtureRequest) -> str:
+    return seen_of(get.getfixturevalue("drift"))
 
 
 def _later() -> Any:
@@ -142,6 +147,8 @@ def test_a_page_asks_for_the_reason_and_loses_nothing(
     url = reverse(name, args=[row.pk]) + query
     opened = ann.get(url)
     page = opened.content.decode()
+    if name == "drift-revert":
+        form = {"seen": opened.context["part"].seen}
     if name == "profile-remove":
         form = {"seen": opened.context["again"].mark}
     if name == "profile-edit":
@@ -157,6 +164,17 @@ def test_a_page_asks_for_the_reason_and_loses_nothing(
     assert ann.post(url, form | WHY).status_code == 302
     entry = AuditEntry.objects.first()
     assert entry and entry.reason == WHY["reason"] and (entry.after or {})["ticket"] == "OPS-7"
+
+
+@pytest.mark.parametrize("act", [bulk.drain, bulk.undrain])
+@pytest.mark.parametrize("reason", ["", "  \t"])
+def test_many_at_once_are_not_touched_without_a_reason(
+    act: Act, reason: str, applied: Cluster, drain: Drain, backend: Backend
+) -> None:
+    before = AuditEntry.objects.count()
+    with pytest.raises(Rejected, match="Say why"):
+        act(applied, [backend], reason=reason, by=ANN)
+    assert AuditEntry.objects.count() == before
 
 
 @pytest.mark.parametrize("do", ["drain", "undrain"])
