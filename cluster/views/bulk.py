@@ -31,7 +31,12 @@ def cluster_bulk(request: OperatorRequest, pk: int) -> HttpResponse:
     form = BulkForm(request.POST)
     if not form.is_valid() and set(form.errors) == {"reason"}:
         # What was ticked goes along.
-        context = {"cluster": cluster, "form": form, "ticked": request.POST.getlist("backend")}
+        context = {
+            "cluster": cluster,
+            "form": form,
+            "backends": _backends(cluster, form.cleaned_data["chosen"]),
+            "ticked": request.POST.getlist("backend"),
+        }
         return render(request, "cluster/bulk_why.html", context)
     if not form.is_valid():
         context = detail_context(request, cluster) | {"bulk": form}
