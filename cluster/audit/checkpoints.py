@@ -19,9 +19,9 @@ from django.conf import settings
 from django.utils import timezone
 
 from cluster.audit import mark, signed
-from cluster.audit.chain import BATCH, Broken, Walked, lines, walk
+from cluster.audit.chain import BATCH, FIRST_HASH, Broken, Walked, lines, walk
 from cluster.audit.entries import PANEL, Actor, record
-from cluster.audit.signed import Checkpoint, Envelope
+from cluster.audit.signed import KIND, MARK, SEAL, Checkpoint, Envelope
 from cluster.models import AuditCheckpoint, AuditEntry, AuditHead
 from cluster.wire.envelope import Refused, fingerprint, unverified_body
 
@@ -62,8 +62,8 @@ def sweep(
     round."""
     now = now or timezone.now()
     head, last = AuditHead.objects.get(pk=1), newest()
-    if not head.broken and (cut := _said_by_mark()):
-        _say_broken(cut)
+    if not head.broken and (wrong := unsealed(head) or _said_by_mark()):
+        _say_broken(wrong)
         return None
     since = last.sequence if last else head.sealed_sequence
     is_due = last is None or head.sequence - since >= EVERY_ENTRIES or now - last.at >= EVERY
@@ -124,7 +124,22 @@ def _said_by_mark() -> Broken | None:
     said = mark.read()
     if said is None or _key_of(said) != fingerprint(signed.signing_key().public):
         return None
-    return disagreement([said])
+    return disagreement([said], kind=MARK)
+
+
+def unsealed(head: AuditHead, *, keys: Sequence[str] = ()) -> Broken | None:
+    """Whether the begin of the log is missing, and nothing that the key signed says that it is in a file. All
+    that was signed about sealed entries is passed over, so this must not be anybody's to say."""
+    if not head.sealed_sequence and head.sealed_hash == FIRST_HASH:
+        return None
+    try:
+        said = Checkpoint.of(head.seal, public=_public_of(head.seal, keys), kind=SEAL)
+    except Refused as refusal:
+        why = f"it is missing, as all up to #{head.sealed_sequence}, and no seal that is genuine says why:"
+        return Broken(1, f"{why} {refusal}")
+    if (said.sequence, said.hash) != (head.sealed_sequence, head.sealed_hash):
+        return Broken(1, f"it is missing, and what was sealed ends with #{said.sequence}.")
+    return None
 
 
 def _said_elsewhere(last: AuditCheckpoint | None) -> Broken | None:
@@ -139,20 +154,34 @@ def _said_elsewhere(last: AuditCheckpoint | None) -> Broken | None:
 
 def unvouched() -> Broken | None:
     """Whether a log that is older than a first checkpoint can take has nothing here that was signed about it:
-    no checkpoint, no file of them, no mark. Somebody removed them, or moved them away."""
+    no checkpoint, no file of them, and no mark that has followed it from the first entry. Somebody removed
+    them, or moved them away."""
     first = AuditEntry.objects.order_by("sequence").first()
     if first is None or timezone.now() - first.at < 2 * EVERY:
         return None
-    if AuditCheckpoint.objects.exists() or settings.AUDIT_CHECKPOINT_FILE.exists() or mark.read():
+    if AuditCheckpoint.objects.exists() or settings.AUDIT_CHECKPOINT_FILE.exists():
+        return None
+    followed_from = mark.follows_from()
+    if followed_from is not None and followed_from <= first.sequence:
         return None
     return Broken(first.sequence, "nothing that was signed about the log is left to compare it with.")
 
 
 def begin_anew(*, reason: str, by: Actor) -> Envelope:
-    """Sign a log that nothing vouches for, because somebody has looked and says why. Its chain is good."""
+    """Sign a log that nothing vouches for, and where it begins, because somebody has looked and says why. Its
+    chain is good."""
     entry = record("audit.begin-anew", "the audit log", by=by, reason=reason)
     AuditHead.objects.filter(pk=1).update(broken="")
+    seal_anew()
     return _sign(entry.sequence, entry.hash, timezone.now())
+
+
+def seal_anew() -> None:
+    """Sign with the key of now where the log begins."""
+    head = AuditHead.objects.get(pk=1)
+    if head.sealed_sequence:
+        head.seal = signed.sign(head.sealed_sequence, head.sealed_hash, timezone.now(), kind=SEAL)
+        head.save(update_fields=["seal"])
 
 
 def _is_last_line(path: Path, envelope: Envelope) -> bool:
@@ -207,19 +236,15 @@ def standing(head: AuditHead) -> Standing:
         return Standing(
             last.sequence if last else 0, last.at if last else None, head.broken, head.sealed_sequence
         )
-    # The mark may have gone on since the head was read.
-    broken = disagreement([last.envelope], head=head) or _said_by_mark()
+    # All of it read anew: the log may have gone on since the head was read.
+    broken = unsealed(head) or disagreement([last.envelope]) or _said_by_mark()
     return Standing(last.sequence, last.at, str(broken) if broken else "", head.sealed_sequence)
 
 
-def disagreement(
-    envelopes: Iterable[Any], *, keys: Sequence[str] = (), head: AuditHead | None = None
-) -> Broken | None:
+def disagreement(envelopes: Iterable[Any], *, keys: Sequence[str] = (), kind: str = KIND) -> Broken | None:
     """The first entry that may be another one than was signed, by checkpoints of the panel's own key or of
     other ones; None where all agree. What a checkpoint finds lies between the last one that agrees and it."""
-    head = head or AuditHead.objects.get(pk=1)
-    ours = signed.signing_key().public
-    known = {fingerprint(public): public for public in [ours, *keys]}
+    head = AuditHead.objects.get(pk=1)
     good, rest = head.sealed_sequence, iter(_in_order(envelopes))
     while batch := list(islice(rest, BATCH)):
         numbers = [number for number, _ in batch]
@@ -227,9 +252,7 @@ def disagreement(
         stored[head.sealed_sequence] = head.sealed_hash
         for number, envelope in batch:
             try:
-                said = Checkpoint.of(
-                    envelope, public=known.get(_key_of(envelope), signed.signing_key().public)
-                )
+                said = Checkpoint.of(envelope, public=_public_of(envelope, keys), kind=kind)
             except Refused as refusal:
                 return Broken(max(number, 1), f"A checkpoint of it is not genuine: {refusal}")
             if said.sequence < head.sealed_sequence:
@@ -242,6 +265,12 @@ def disagreement(
                 return Broken(min(good + 1, said.sequence), why, said.sequence)
             good = said.sequence
     return None
+
+
+def _public_of(envelope: Any, keys: Sequence[str]) -> str:
+    """The key that it names, of ours and these; ours where it names none of them."""
+    known = {fingerprint(public): public for public in keys}
+    return known.get(_key_of(envelope), signed.signing_key().public)
 
 
 def _key_of(envelope: Any) -> str:

@@ -1,7 +1,8 @@
 """The mark: how far the log has come, signed in a file of its own.
 
-Checkpoints come every few minutes. Whoever cuts off what came since, in the database alone, is told by the
-mark, which follows each transaction that wrote an entry."""
+Checkpoints come every few minutes. That somebody cut off what came since, in the database alone, is told by
+the mark, which follows each transaction that wrote an entry. Where the panel's processes run on several
+machines, each has a mark of its own, for what was written there."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from cluster.audit import signed
-from cluster.audit.signed import Checkpoint, Envelope
+from cluster.audit.signed import MARK, Checkpoint, Envelope
 from cluster.models import AuditEntry
 from cluster.wire.envelope import Refused
 
@@ -35,15 +36,16 @@ def move(sequence: int, hashed: str, *, previous_hash: str) -> None:
     there."""
     try:
         descriptor = os.open(path(), os.O_RDWR | os.O_CREAT, 0o640)
-        with open(descriptor, "r+") as file:
+        with open(descriptor, "rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             held = _genuine(_read(file.read()))
             if held is not None and not _goes_on(held, sequence, previous_hash):
                 return
-            text = json.dumps(signed.sign(sequence, hashed, timezone.now()))
+            since = held.since if held is not None else sequence
+            text = json.dumps(signed.sign(sequence, hashed, timezone.now(), kind=MARK, since=since))
             file.seek(0)
             file.truncate()
-            file.write(text)
+            file.write(text.encode())
     except OSError as error:
         logger.error("audit mark not moved, entry=%d error=%s", sequence, error)
 
@@ -51,17 +53,24 @@ def move(sequence: int, hashed: str, *, previous_hash: str) -> None:
 def read() -> Envelope | None:
     """What the mark says, which may be forged; None where nothing was written, or a crash tore it."""
     try:
-        with path().open() as file:
+        with path().open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
             return _read(file.read())
     except OSError:
         return None
 
 
-def _read(text: str) -> Envelope | None:
+def follows_from() -> int | None:
+    """The entry from which on the mark has followed the log; None without one that our key has signed. One
+    that was removed, and made anew by the next entry, does not follow from the first."""
+    held = _genuine(read())
+    return held.since if held is not None else None
+
+
+def _read(content: bytes) -> Envelope | None:
     try:
-        said = json.loads(text)
-    except ValueError:
+        said = json.loads(content)
+    except ValueError:  # what is no UTF-8 is such as well
         return None
     return said if isinstance(said, dict) else None
 
@@ -69,7 +78,7 @@ def _read(text: str) -> Envelope | None:
 def _genuine(envelope: Envelope | None) -> Checkpoint | None:
     """None for one that our key has not signed: it is written over."""
     try:
-        return Checkpoint.of(envelope, public=signed.signing_key().public)
+        return Checkpoint.of(envelope, public=signed.signing_key().public, kind=MARK)
     except Refused:
         return None
 

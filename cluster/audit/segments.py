@@ -21,7 +21,7 @@ from cluster.audit import export
 from cluster.audit.chain import Line, Walked, lines, walk
 from cluster.audit.checkpoints import newest
 from cluster.audit.entries import Actor, record
-from cluster.audit.signed import signing_key
+from cluster.audit.signed import SEAL, sign, signing_key
 from cluster.models import AuditCheckpoint, AuditEntry, AuditHead
 from cluster.wire.envelope import Refused, verify
 
@@ -83,7 +83,11 @@ def drop(path: Path) -> Segment:
             raise SegmentError(f"The file's last entry, #{segment.last}, is not the one of this log.")
         with _without_triggers():
             AuditEntry.objects.filter(sequence__lte=segment.last)._raw_delete(using=connection.alias)
-        AuditHead.objects.filter(pk=1).update(sealed_sequence=segment.last, sealed_hash=segment.hash)
+        AuditHead.objects.filter(pk=1).update(
+            sealed_sequence=segment.last,
+            sealed_hash=segment.hash,
+            seal=sign(segment.last, segment.hash, timezone.now(), kind=SEAL),
+        )
         after = {"after": segment.after, "through": segment.last, "sha256": segment.sha256}
         record("audit.drop", path.name, by=OWNER, after=after)
     return segment

@@ -6,36 +6,43 @@ import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache, lru_cache
+from typing import Any
 
 from django.conf import settings
 
 from cluster.wire.envelope import Refused, SigningKey, verify
 
 KIND = "audit-checkpoint"
+# That everything up to an entry lies in a signed file, and may be missing in the database.
+SEAL = "audit-seal"
+# How far the log has come, between two checkpoints.
+MARK = "audit-mark"
 Envelope = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The entry `sequence` had this hash; `at` is when it was signed, in ISO 8601."""
+    """The entry `sequence` had this hash; `at` is when it was signed, in ISO 8601. Of a mark, `since` is the
+    entry that it has followed the log from."""
 
     sequence: int
     hash: str
     at: str
+    since: int = 0
 
     @classmethod
-    def of(cls, envelope: object, *, public: str) -> Checkpoint:
-        """Refused unless the key signed it."""
-        return _genuine(json.dumps(envelope, sort_keys=True), public)
+    def of(cls, envelope: object, *, public: str, kind: str = KIND) -> Checkpoint:
+        """Refused unless the key signed it, as one of this kind."""
+        return _genuine(json.dumps(envelope, sort_keys=True), public, kind)
 
 
 @lru_cache(maxsize=64)  # each page of the log looks at the newest
-def _genuine(envelope: str, public: str) -> Checkpoint:
-    body = verify(json.loads(envelope), KIND, public=public)
-    sequence, text, at = body.get("sequence"), body.get("hash"), body.get("at")
+def _genuine(envelope: str, public: str, kind: str) -> Checkpoint:
+    body = verify(json.loads(envelope), kind, public=public)
+    sequence, text, at, since = (body.get(name) for name in ("sequence", "hash", "at", "since"))
     if type(sequence) is not int or not isinstance(text, str) or not isinstance(at, str):
         raise Refused("The checkpoint does not say entry, hash and time.")
-    return Checkpoint(sequence, text, at)
+    return Checkpoint(sequence, text, at, since if type(since) is int else 0)
 
 
 @cache
@@ -44,5 +51,8 @@ def signing_key() -> SigningKey:
     return SigningKey.load_or_create(settings.AUDIT_KEY_FILE)
 
 
-def sign(sequence: int, hashed: str, now: datetime) -> Envelope:
-    return signing_key().sign(KIND, asdict(Checkpoint(sequence, hashed, now.isoformat())))
+def sign(sequence: int, hashed: str, now: datetime, *, kind: str = KIND, **more: int) -> Envelope:
+    said: dict[str, Any] = asdict(Checkpoint(sequence, hashed, now.isoformat(), **more))
+    if not more:
+        del said["since"]
+    return signing_key().sign(kind, said)

@@ -62,14 +62,15 @@ class AuditEntry(models.Model):
 
 class AuditHead(models.Model):
     """One row, locked by whoever appends: the end of the chain. What is older than `sealed_sequence` lies in
-    segments outside of the database, and the chain begins after it. The panel reads the log again round and
-    round, and is at `rechecked_sequence`. `broken` is where the panel's own look
-    at new entries found that the chain is not what was written, in words; empty while all is well."""
+    segments outside of the database, and the chain begins after it; `seal` is that, signed. The panel reads
+    the log again round and round, and is at `rechecked_sequence`. `broken` is where the panel's own look at
+    new entries found that the chain is not what was written, in words; empty while all is well."""
 
     sequence = models.BigIntegerField(default=0)
     hash = models.CharField(max_length=64, default="0" * 64)
     sealed_sequence = models.BigIntegerField(default=0)
     sealed_hash = models.CharField(max_length=64, default="0" * 64)
+    seal = models.JSONField(null=True)
     rechecked_sequence = models.BigIntegerField(default=0)
     broken = models.CharField(max_length=200, blank=True)
 

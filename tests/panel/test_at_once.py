@@ -23,7 +23,7 @@ from cluster.actions import (
     services,
 )
 from cluster.audit import Actor, chain, mark
-from cluster.audit.signed import Checkpoint, signing_key
+from cluster.audit.signed import MARK, Checkpoint, signing_key
 from cluster.desired import draft_policies, draft_print, draft_table
 from cluster.ipvs.formats.document import fingerprint
 from cluster.ipvs.state import Protocol, Service, ServiceKey, Table
@@ -303,5 +303,5 @@ def test_entries_of_many_at_once_make_one_chain() -> None:
     others = [Other(lambda: audit.record("test", "at once", by=OTTO)) for _ in range(8)]
     assert not any(isinstance(other.outcome(), Exception) for other in others)
     assert chain.verify() is None and AuditHead.objects.get().sequence == 8
-    marked = Checkpoint.of(mark.read(), public=signing_key().public)
+    marked = Checkpoint.of(mark.read(), public=signing_key().public, kind=MARK)
     assert (marked.sequence, marked.hash) == (8, AuditHead.objects.get().hash)

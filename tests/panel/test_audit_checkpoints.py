@@ -158,38 +158,6 @@ def test_a_chain_made_anew_from_its_middle_is_named_by_what_was_signed(
     assert _named(kept).startswith("#11: ")
 
 
-def test_a_log_without_anything_that_was_signed_is_not_called_intact(
-    power: Callable[..., None], checkpoint_file: Path, ann: Client
-) -> None:
-    """Whoever removes every trace has a chain that is good in itself, and no more than that."""
-    _age(power)
-    AuditCheckpoint.objects.all().delete()
-    kept = checkpoint_file.rename(checkpoint_file.with_name("elsewhere.jsonl"))
-    with pytest.raises(CommandError, match="nothing that was signed about the log is left") as caught:
-        _verified()
-    assert "--begin-anew" in str(caught.value)
-    tasks.sweep()
-    assert checkpoints.newest() is None, "nor is it signed by itself"
-    assert "nothing that was signed about the log is left" in ann.get(reverse("audit-list")).content.decode()
-    assert _named(kept).startswith("#1: "), "a copy of the file speaks against it"
-    out = io.StringIO()
-    call_command("audit_verify", begin_anew="restored without its files", stdout=out)
-    assert "It agrees with 1 of the database" in out.getvalue()
-    entry = AuditEntry.objects.get(action="audit.begin-anew")
-    assert (entry.actor, entry.reason) == ("audit_verify", "restored without its files")
-    assert AuditHead.objects.get().broken == "" and "intact" in _verified()
-    with pytest.raises(CommandError, match="Leave --begin-anew out"):
-        call_command("audit_verify", begin_anew="once more", stdout=out)
-    _write(1)
-    assert _checkpoint() is not None
-
-
-def _age(power: Callable[..., None]) -> None:
-    """As if the log had been begun an hour ago, with hashes that fit."""
-    power("UPDATE LOG SET at = %s WHERE sequence = 1", timezone.now() - timedelta(hours=1))
-    _rechain(1, power)
-
-
 def test_of_two_attacks_the_first_is_named(power: Callable[..., None]) -> None:
     _rechain(15, power)
     power("UPDATE LOG SET actor = 'x' WHERE sequence = 28")

@@ -30,7 +30,7 @@ Capture = Callable[..., Any]
 
 
 def _said() -> Checkpoint:
-    return Checkpoint.of(mark.read(), public=signed.signing_key().public)
+    return Checkpoint.of(mark.read(), public=signed.signing_key().public, kind=signed.MARK)
 
 
 @pytest.fixture
@@ -98,17 +98,17 @@ def test_new_entries_do_not_hide_that_others_are_gone(
 
 
 def test_a_mark_that_nobody_signed_vouches_for_nothing(marked: None) -> None:
-    forged = SigningKey(bytes(32)).sign(signed.KIND, {"sequence": 35, "hash": "0" * 64, "at": "now"})
+    forged = SigningKey(bytes(32)).sign(signed.MARK, {"sequence": 35, "hash": "0" * 64, "at": "now"})
     mark.path().write_text(json.dumps(forged))
     with pytest.raises(CommandError, match="#35: A checkpoint of it is not genuine"):
         _verified()
 
 
-@pytest.mark.parametrize("torn", ["", '{"body": "', "[]", "7"])
+@pytest.mark.parametrize("torn", [b"", b'{"body": "', b"[]", b"7", b"\xff\xfe\x00"])
 def test_a_torn_mark_is_written_over(
-    marked: None, torn: str, django_capture_on_commit_callbacks: Capture
+    marked: None, torn: bytes, django_capture_on_commit_callbacks: Capture
 ) -> None:
-    mark.path().write_text(torn)
+    mark.path().write_bytes(torn)
     assert mark.read() is None and "intact" in _verified()
     with django_capture_on_commit_callbacks(execute=True):
         _write(1)

@@ -8,7 +8,15 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from cluster import audit, witnesses
 from cluster.audit import chain, mark, signed
-from cluster.audit.checkpoints import begin_anew, disagreement, in_file, unvouched
+from cluster.audit.checkpoints import (
+    begin_anew,
+    disagreement,
+    in_file,
+    seal_anew,
+    unsealed,
+    unvouched,
+)
+from cluster.audit.signed import MARK
 from cluster.models import AuditCheckpoint, AuditHead
 from cluster.wire.envelope import fingerprint
 
@@ -46,15 +54,20 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, checkpoints: list[Path], key: list[str], **options: Any) -> None:
         files = [settings.AUDIT_CHECKPOINT_FILE] if settings.AUDIT_CHECKPOINT_FILE.exists() else []
-        counted, found = [], [_of_database(key), _of_mark(key), witnesses.disagreement()]
+        counted, found = [], [_of_database(key), _of_mark(key), witnesses.disagreement(by_enrolled=True)]
         for path in [*files, *checkpoints]:
             count, broken = _of_file(path, key)
             counted.append(f"{count} checkpoints of {path}")
             found.append(broken)
         if broken := _first(chain.verify(), [one for one in found if one]):
             raise CommandError(f"The audit log is not what was written, from entry {broken}")
-        kept = len(witnesses.held())
-        _judge_witnesses(vouched=bool(kept or checkpoints), why=str(options.get("begin_anew") or ""))
+        kept = len(witnesses.held(by_enrolled=True))
+        unknown = unsealed(AuditHead.objects.get(pk=1), keys=key)
+        if unknown is None and not kept and not checkpoints:
+            unknown = unvouched()
+        _judge_witnesses(unknown, why=str(options.get("begin_anew") or ""))
+        # After a change of keys the one before has vouched for it once more.
+        seal_anew()
         AuditHead.objects.filter(pk=1).exclude(broken="").update(broken="")
         head = AuditHead.objects.get(pk=1)
         counted += ["the mark"] if mark.read() else []
@@ -64,13 +77,15 @@ class Command(BaseCommand):
         self.stdout.write(f"It agrees with {', '.join(counted)}.")
 
 
-def _judge_witnesses(*, vouched: bool, why: str) -> None:
-    """A chain that is good in itself proves nothing where all that was signed about it is gone."""
-    unknown = None if vouched else unvouched()
+def _judge_witnesses(unknown: chain.Broken | None, *, why: str) -> None:
+    """A chain that is good in itself proves nothing where all that was signed about it is gone, or about
+    where it begins."""
     if unknown is None and why:
         raise CommandError("What was signed about the log vouches for it. Leave --begin-anew out.")
     if unknown is not None and not why:
-        raise CommandError(f"The chain is good in itself, but {unknown.why} {REMEDY}")
+        raise CommandError(
+            f"The chain is good in itself, but from entry #{unknown.sequence}: {unknown.why} {REMEDY}"
+        )
     if unknown is not None:
         begin_anew(reason=why, by=audit.Actor("audit_verify"))
 
@@ -83,7 +98,7 @@ def _of_database(keys: list[str]) -> chain.Broken | None:
 
 def _of_mark(keys: list[str]) -> chain.Broken | None:
     said = mark.read()
-    return disagreement([said], keys=keys) if said is not None else None
+    return disagreement([said], keys=keys, kind=MARK) if said is not None else None
 
 
 def _of_file(path: Path, keys: list[str]) -> tuple[int, chain.Broken | None]:

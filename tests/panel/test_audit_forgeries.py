@@ -1,0 +1,172 @@
+"""Whoever owns the database, and what vouches for the log outside of it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from cluster import audit, tasks
+from cluster.audit import checkpoints, mark, signed
+from cluster.models import AuditCheckpoint, AuditEntry, AuditHead, Director
+from cluster.wire.envelope import SigningKey
+from tests.panel.conftest import ANN
+from tests.panel.test_audit_checkpoints import _checkpoint, _named, _rechain, _verified, _write
+from tests.panel.test_audit_checkpoints import log as log
+from tests.panel.test_audit_checkpoints import power as power
+
+Power = Callable[..., None]
+
+
+@pytest.fixture
+def bare(power: Power, checkpoint_file: Path) -> None:
+    """A log of an hour ago whose checkpoints, file and mark were removed."""
+    _age(power)
+    AuditCheckpoint.objects.all().delete()
+    checkpoint_file.unlink()
+    mark.path().unlink(missing_ok=True)
+
+
+def test_a_log_without_anything_that_was_signed_is_not_called_intact(
+    power: Callable[..., None], checkpoint_file: Path, ann: Client
+) -> None:
+    """Whoever removes every trace has a chain that is good in itself, and no more than that."""
+    _age(power)
+    AuditCheckpoint.objects.all().delete()
+    kept = checkpoint_file.rename(checkpoint_file.with_name("elsewhere.jsonl"))
+    with pytest.raises(CommandError, match="nothing that was signed about the log is left") as caught:
+        _verified()
+    assert "--begin-anew" in str(caught.value)
+    tasks.sweep()
+    assert checkpoints.newest() is None, "nor is it signed by itself"
+    assert "nothing that was signed about the log is left" in ann.get(reverse("audit-list")).content.decode()
+    assert _named(kept).startswith("#1: "), "a copy of the file speaks against it"
+    out = io.StringIO()
+    call_command("audit_verify", begin_anew="restored without its files", stdout=out)
+    assert "It agrees with 1 of the database" in out.getvalue()
+    entry = AuditEntry.objects.get(action="audit.begin-anew")
+    assert (entry.actor, entry.reason) == ("audit_verify", "restored without its files")
+    assert AuditHead.objects.get().broken == "" and "intact" in _verified()
+    with pytest.raises(CommandError, match="Leave --begin-anew out"):
+        call_command("audit_verify", begin_anew="once more", stdout=out)
+    _write(1)
+    assert _checkpoint() is not None
+
+
+def _age(power: Callable[..., None]) -> None:
+    """As if the log had been begun an hour ago, with hashes that fit."""
+    power("UPDATE LOG SET at = %s WHERE sequence = 1", timezone.now() - timedelta(hours=1))
+    _rechain(1, power)
+
+
+def test_a_new_mark_does_not_vouch_for_what_was_before_it(
+    bare: None, django_capture_on_commit_callbacks: Callable[..., Any]
+) -> None:
+    """Neither that of the next entry, nor that of the entry which says that the log is broken."""
+    with django_capture_on_commit_callbacks(execute=True):
+        audit.record("sign-in", "ann", by=ANN)
+    assert mark.read() is not None and mark.follows_from() == 31
+    with pytest.raises(CommandError, match="nothing that was signed about the log is left"):
+        _verified()
+    with django_capture_on_commit_callbacks(execute=True):
+        tasks.sweep()
+    assert checkpoints.newest() is None
+    assert "nothing that was signed about the log is left" in AuditHead.objects.get().broken
+    with pytest.raises(CommandError, match="nothing that was signed about the log is left"):
+        _verified()
+    assert AuditHead.objects.get().broken, "nor is the alarm taken back"
+    with django_capture_on_commit_callbacks(execute=True):
+        call_command("audit_verify", begin_anew="restored", stdout=io.StringIO())
+    assert "intact" in _verified() and AuditHead.objects.get().broken == ""
+
+
+def test_a_mark_that_has_followed_from_the_first_entry_vouches(
+    db: None, django_capture_on_commit_callbacks: Callable[..., Any]
+) -> None:
+    """A panel whose worker is started an hour after its first administrator was made."""
+    with django_capture_on_commit_callbacks(execute=True):
+        _write(3)
+    late = timezone.now() + timedelta(hours=1)
+    assert checkpoints.sweep(now=late, ask_witnesses=checkpoints.unvouched) is not None
+
+
+def _seal(sequence: int, hashed: str, envelope: Any = None) -> None:
+    AuditHead.objects.update(sealed_sequence=sequence, sealed_hash=hashed, seal=envelope)
+
+
+def test_a_begin_that_nobody_sealed_is_named(power: Power, ann: Client) -> None:
+    hashed = AuditEntry.objects.get(sequence=25).hash
+    power("DELETE FROM LOG WHERE sequence <= 25")
+    _seal(25, hashed)
+    with pytest.raises(CommandError, match="from entry #1: it is missing, as all up to #25, and no seal"):
+        _verified()
+    page = ann.get(reverse("audit-list")).content.decode()
+    assert "chain broken" in page and "no seal that is genuine" in page
+    tasks.sweep()
+    assert AuditHead.objects.get().broken.startswith("#1: it is missing") and _checkpoint() is None
+
+
+@pytest.mark.parametrize("kind", [signed.KIND, signed.MARK, signed.SEAL])
+def test_what_was_signed_for_something_else_is_no_seal(power: Power, kind: str) -> None:
+    """A checkpoint of the very entry says no more than that it had its hash; another log's seal says less."""
+    hashed, now = AuditEntry.objects.get(sequence=20).hash, timezone.now()
+    power("DELETE FROM LOG WHERE sequence <= 20")
+    other = kind == signed.SEAL
+    envelope = signed.sign(10 if other else 20, hashed, now, kind=kind)
+    _seal(20, hashed, envelope)
+    with pytest.raises(CommandError, match="what was sealed ends with #10" if other else "no seal that is"):
+        _verified()
+
+
+def test_a_whole_new_log_behind_a_made_up_seal_is_not_signed(power: Power, checkpoint_file: Path) -> None:
+    """All that was signed lies before the seal, and would be passed over."""
+    power("DELETE FROM LOG")
+    AuditCheckpoint.objects.all().delete()
+    forger = SigningKey(bytes(32))
+    said = {"sequence": 1000, "hash": "a" * 64, "at": timezone.now().isoformat()}
+    AuditHead.objects.update(sequence=1000, hash="a" * 64)
+    _seal(1000, "a" * 64, forger.sign(signed.SEAL, said))
+    audit.record("sign-in", "mallory was never here", by=ANN)
+    with pytest.raises(CommandError, match="from entry #1"):
+        _verified()
+    before = checkpoint_file.read_text()
+    tasks.sweep()
+    assert checkpoints.newest() is None and checkpoint_file.read_text() == before
+
+
+def test_after_a_change_of_keys_the_old_one_vouches_for_the_seal_once(
+    log: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call_command("audit_seal", tmp_path / "s.jsonl", through=20, stdout=io.StringIO())
+    call_command("audit_drop", tmp_path / "s.jsonl", stdout=io.StringIO())
+    assert "It begins after #20." in _verified()
+    old, fresh = signed.signing_key().public, SigningKey(b"another key, of thirty-two bytes")
+    monkeypatch.setattr(signed, "signing_key", lambda: fresh)
+    assert checkpoints.unsealed(AuditHead.objects.get()) is not None
+    call_command("audit_verify", key=[old], stdout=io.StringIO())
+    assert checkpoints.unsealed(AuditHead.objects.get()) is None, "it is signed anew"
+
+
+def test_a_director_of_no_cluster_neither_vouches_nor_alarms(bare: None) -> None:
+    """Whoever reaches Redis can announce one."""
+    entry = AuditEntry.objects.get(sequence=3)
+    ghost = Director.objects.create(
+        name="ghost",
+        public_key="x",
+        announced_at=timezone.now(),
+        facts={"witness": {"sequence": 3, "hash": entry.hash}},
+    )
+    with pytest.raises(CommandError, match="nothing that was signed about the log is left"):
+        _verified()
+    call_command("audit_verify", begin_anew="a test", stdout=io.StringIO())
+    ghost.facts = {"witness": {"sequence": 99999, "hash": "0" * 64}}
+    ghost.save()
+    assert "intact" in _verified()
