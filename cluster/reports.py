@@ -94,19 +94,20 @@ def _take_hello(message: object, claimed: Report) -> None:
     now, facts = timezone.now(), _with_clock(facts_from(report.payload.get("facts")), report)
     known = Director.objects.filter(name=report.director).first()
     if known is not None and known.public_key == public:
-        is_news = Director.objects.filter(pk=known.pk, sequence__lt=report.sequence).update(
-            announced_at=now, facts=facts, rival_key="", sequence=report.sequence
-        )
-        is_new_worker = facts.get("worker") != known.facts.get("worker")
-        if is_news:
-            _note_dropped(known, facts, before=0 if is_new_worker else known.facts.get("orders_dropped", 0))
-        if is_news and is_new_worker:
+        with transaction.atomic():
+            is_news = Director.objects.filter(pk=known.pk, sequence__lt=report.sequence).update(
+                announced_at=now, facts=facts, rival_key="", sequence=report.sequence
+            )
+            if is_news:
+                _note_dropped(known, facts)
+        if is_news and facts.get("worker") != known.facts.get("worker"):
             # Whatever the worker before was at when it ended: waiting for the sweep could take a minute.
             jobs.send_all(Run.objects.filter(director=known).exclude(status__in=Run.TERMINAL))
     elif known is not None and known.cluster_id:
         # Reinstalled, or somebody with its name: an administrator has to look.
-        if Director.objects.filter(pk=known.pk).exclude(rival_key=public).update(rival_key=public):
-            _note_rival(known, public)
+        with transaction.atomic():
+            if Director.objects.filter(pk=known.pk).exclude(rival_key=public).update(rival_key=public):
+                _note_rival(known, public)
     elif known is not None:
         # Still waiting, or somebody has enrolled it since it was read here.
         Director.objects.filter(pk=known.pk, cluster=None).update(
@@ -123,9 +124,10 @@ def _take_hello(message: object, claimed: Report) -> None:
         )
 
 
-def _note_dropped(director: Director, facts: dict[str, Any], *, before: int) -> None:
+def _note_dropped(director: Director, facts: dict[str, Any]) -> None:
     """Messages in the director's queue that the panel had not signed for it, since its hello before."""
-    count = facts["orders_dropped"] - before
+    is_same_worker = facts.get("worker") == director.facts.get("worker")
+    count = facts["orders_dropped"] - (director.facts.get("orders_dropped", 0) if is_same_worker else 0)
     if count <= 0:
         return
     what = "1 message" if count == 1 else f"{count} messages"
@@ -184,7 +186,9 @@ def _note_kernel(director: Director, run: Run | None, report: Report, said: Fini
     """What the report says of the machine and of its table, whichever run it is about."""
     changes: dict[str, Any] = {}
     if said.facts is not None:
-        changes["facts"] = _with_clock(said.facts, report)
+        # By these a hello is compared with the one before.
+        kept = {name: director.facts[name] for name in ("worker", "orders_dropped") if name in director.facts}
+        changes["facts"] = _with_clock(said.facts, report) | kept
     if said.table is not None:
         owned = [key_to_document(key) for key in said.owned]
         changes |= {"table": to_document(said.table), "owned": owned, "table_sequence": report.sequence}

@@ -4,7 +4,7 @@ goes wrong is answered in one form: `{"error": {"code": …, "text": …, "reque
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import wraps
 from typing import Any
 
@@ -71,7 +71,7 @@ def _note_refusal(request: HttpRequest, text: str) -> None:
     refusals.note(
         "token.refused",
         token or request.path,
-        by=actor(request),
+        by=replace(actor(request), session=""),
         reason=f"{request.method} {request.path}: {why}",
         cluster=token.cluster if token else None,
     )

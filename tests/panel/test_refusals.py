@@ -18,7 +18,7 @@ from cluster.audit import Actor
 from cluster.models import ApiToken, AuditEntry, Cluster, Director, Role
 from cluster.wire.envelope import SigningKey
 from cluster.wire.messages import Event
-from tests.panel.conftest import ANN, TalkingDirector
+from tests.panel.conftest import ANN, TalkingDirector, apply_draft
 from tests.panel.test_roles import acting, user_with
 from tests.panel.test_tokens import asked
 
@@ -48,7 +48,8 @@ def test_a_token_that_nobody_knows_is_written_down_without_its_text(web: Cluster
 
 def test_a_request_without_a_token_is_written_down_with_no_cookies_name(ann: Client) -> None:
     assert ann.get(reverse("api-clusters")).status_code == 401
-    assert _last().reason.endswith(": no token was sent.") and _last().actor == "anonymous"
+    assert _last().reason.endswith(": no token was sent.")
+    assert (_last().actor, _last().session) == ("anonymous", "")
 
 
 def test_whose_token_it_was_that_ended_is_written_down(owner: User, web: Cluster) -> None:
@@ -138,9 +139,35 @@ def test_orders_that_a_director_dropped_are_written_down_as_they_come(
     talker.hello(worker="b", orders_dropped=1)
     assert found.count() == 3, "another worker counts from the beginning"
     assert (_last().actor, _last().object_kind) == ("director director1", "director")
+    talker.hello(worker="b", orders_dropped=1)
+    run = apply_draft(director.cluster).runs.get()  # type: ignore[arg-type]
+    talker.finish(run, facts={"worker": "b", "orders_dropped": 4})
+    talker.hello(worker="b", orders_dropped=4)
+    assert found.count() == 4 and "3 messages" in _last().reason, "a report in between hides none"
     for odd in (-1, True, "7", 10**30, None):
         talker.hello(worker="b", orders_dropped=odd)
-    assert found.count() == 3
+    assert found.count() == 4
+
+
+def test_what_strangers_send_hides_nothing_that_is_sent_in_a_directors_name(
+    director: Director, talker: TalkingDirector, settings: Any
+) -> None:
+    for _ in range(settings.ADDRESS_FAILURE_LIMIT + 1):
+        reports.take({})
+    genuine = json.loads(talker.signed(Event.TRAFFIC)["body"])
+    reports.take(STRANGER.sign("report", genuine))
+    assert (_last().action, _last().target) == ("report.refused", "director1")
+    talker.key = STRANGER
+    talker.hello()
+    assert _last().action == "director.rival-key"
+
+
+def test_what_is_not_written_down_does_not_count_against_others(db: None, settings: Any) -> None:
+    stranger = Actor("anonymous", address="203.0.113.9")
+    for _ in range(settings.ADDRESS_FAILURE_LIMIT + 1):
+        refusals.note("token.refused", "/api/v1/", by=stranger, reason="no.")
+    refusals.note("form.refused", "/people/", by=stranger, reason="no.")
+    assert _last().action == "form.refused"
 
 
 def test_nobody_fills_the_log(db: None, settings: Any) -> None:
@@ -153,6 +180,8 @@ def test_nobody_fills_the_log(db: None, settings: Any) -> None:
     for number in range(settings.ADDRESS_FAILURE_LIMIT + 5):
         refusals.note("token.refused", f"/api/v1/{number}", by=stranger, reason="no.")
     assert found.count() <= settings.ADDRESS_FAILURE_LIMIT
+    last = found.first()
+    assert last and "of whatever kind" in last.reason
     other = Actor("anonymous", address="203.0.113.10")
     refusals.note("token.refused", "/api/v1/", by=other, reason="no.")
     assert AuditEntry.objects.filter(address=other.address).count() == 1, "others are heard still"
