@@ -39,8 +39,8 @@ def ticketed(ticket: str) -> dict[str, str]:
 
 
 def changed_since(row: object) -> Changed:
-    """What is to be removed is not what the page showed any more."""
-    text = f"Somebody has changed {row} since you opened this page. Nothing was removed; look at it again."
+    """What something is to be done to is not what the page showed any more."""
+    text = f"Somebody has changed {row} since you opened this page. Nothing was done; look at it again."
     return Changed(Problem("", text))
 
 

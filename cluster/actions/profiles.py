@@ -83,39 +83,39 @@ def edit_profile(
 @transaction.atomic
 def remove_profile(profile: WeightProfile, *, seen: str, reason: str, by: Actor, ticket: str = "") -> None:
     """Remove a profile; where it was in use, the table's weights come back. `seen` is the mark of the page
-    that showed it; Rejected where somebody else has changed it since, or was faster."""
+    that showed it; Rejected, as the two that follow, where somebody else has changed it since, or was
+    faster."""
     require_reason(reason)
-    lock_cluster(profile.cluster)
-    row = WeightProfile.objects.filter(pk=profile.pk).select_related("cluster").first()
-    if row is None:
-        raise Rejected(Problem("", f"Somebody has removed {profile} meanwhile."))
-    if not is_as_seen(row, seen):
-        raise changed_since(row)
+    row = _as_seen(profile, seen)
     before = values(row, (*NAMES, "pinned"))
     WeightProfile.objects.filter(pk=row.pk).delete()
     _tell(row, "profile.remove", reason, ticket, by, before=before)
 
 
 @transaction.atomic
-def use_profile(profile: WeightProfile, *, reason: str, by: Actor, ticket: str = "") -> None:
+def use_profile(profile: WeightProfile, *, seen: str, reason: str, by: Actor, ticket: str = "") -> None:
     """Pin the profile: its weights hold until somebody stops it. Another pinned one is not any more."""
     require_reason(reason)
-    cluster = lock_cluster(profile.cluster)
-    others = [str(other) for other in cluster.profiles.filter(pinned=True).exclude(pk=profile.pk)]
-    cluster.profiles.filter(pinned=True).exclude(pk=profile.pk).update(pinned=False)
-    _pin(profile, pinned=True)
-    before, after = {"pinned": others}, {"pinned": [profile.name]}
-    _tell(profile, "profile.use", reason, ticket, by, before=before, after=after)
+    row = _as_seen(profile, seen)
+    if row.pinned:
+        raise Rejected(Problem("", f"{row} is in use by hand already. Nothing was done."))
+    others = row.cluster.profiles.filter(pinned=True)
+    before, after = {"pinned": [str(other) for other in others]}, {"pinned": [row.name]}
+    others.update(pinned=False)
+    WeightProfile.objects.filter(pk=row.pk).update(pinned=True)
+    _tell(row, "profile.use", reason, ticket, by, before=before, after=after)
 
 
 @transaction.atomic
-def stop_profile(profile: WeightProfile, *, reason: str, by: Actor, ticket: str = "") -> None:
+def stop_profile(profile: WeightProfile, *, seen: str, reason: str, by: Actor, ticket: str = "") -> None:
     """Pin it no longer: profiles go by their hours again."""
     require_reason(reason)
-    lock_cluster(profile.cluster)
-    _pin(profile, pinned=False)
-    before: dict[str, Any] = {"pinned": [profile.name]}
-    _tell(profile, "profile.stop", reason, ticket, by, before=before, after={"pinned": []})
+    row = _as_seen(profile, seen)
+    if not row.pinned:
+        raise Rejected(Problem("", f"{row} is not in use by hand. Nothing was done."))
+    WeightProfile.objects.filter(pk=row.pk).update(pinned=False)
+    before: dict[str, Any] = {"pinned": [row.name]}
+    _tell(row, "profile.stop", reason, ticket, by, before=before, after={"pinned": []})
 
 
 def tables(cluster: Cluster) -> Sequence[Table]:
@@ -125,10 +125,15 @@ def tables(cluster: Cluster) -> Sequence[Table]:
     return [*applied, desired.draft_table(cluster)]
 
 
-def _pin(profile: WeightProfile, *, pinned: bool) -> None:
-    if not WeightProfile.objects.filter(pk=profile.pk).update(pinned=pinned):
+def _as_seen(profile: WeightProfile, seen: str) -> WeightProfile:
+    """The row as it is now, with its cluster locked; Rejected where it is not what the page showed."""
+    lock_cluster(profile.cluster)
+    row = WeightProfile.objects.filter(pk=profile.pk).select_related("cluster").first()
+    if row is None:
         raise Rejected(Problem("", f"Somebody has removed {profile} meanwhile."))
-    profile.pinned = pinned
+    if not is_as_seen(row, seen):
+        raise changed_since(row)
+    return row
 
 
 def _judge(profile: WeightProfile) -> None:

@@ -14,7 +14,7 @@ from cluster.forms import BackendForm, WeightForm
 from cluster.http import OperatorRequest, actor
 from cluster.models import Backend
 from cluster.three_way import opened
-from cluster.views.removals import asked_again
+from cluster.views.asking import asked_again
 
 
 @require_http_methods(["GET", "POST"])

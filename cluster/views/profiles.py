@@ -24,7 +24,7 @@ from cluster.ipvs.traffic.policy import Profile
 from cluster.models import Cluster, WeightProfile
 from cluster.profile_forms import ProfileForm, hours_words
 from cluster.three_way import opened
-from cluster.views.removals import asked_again
+from cluster.views.asking import asked_again
 
 
 @dataclass(frozen=True)
@@ -91,46 +91,33 @@ def profile_edit(request: OperatorRequest, pk: int) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def profile_remove(request: OperatorRequest, pk: int) -> HttpResponse:
-    row = access.get_profile(request, pk, needs="operate")
-    form, again = ReasonForm(request.POST or None), asked_again(request, row)
-    if form.is_valid() and not again.is_changed:
-        try:
-            profiles.remove_profile(row, seen=again.sent, **form.why, by=actor(request))
-            messages.success(request, f"The profile {row} is removed.")
-            return redirect("profile-list", row.cluster_id)
-        except Changed:
-            return profile_remove(request, pk)
-        except Rejected as rejected:
-            form.add_problems(rejected)
-    context = {"form": form, "again": again, "profile": row, "cluster": row.cluster}
-    return render(request, "cluster/profile_remove.html", context)
+    return _asked(request, pk, profiles.remove_profile, "remove", "The profile {} is removed.")
 
 
 @require_http_methods(["GET", "POST"])
 def profile_use(request: OperatorRequest, pk: int) -> HttpResponse:
-    row = access.get_profile(request, pk, needs="operate")
-    return _asked(request, row, profiles.use_profile, "use", f"{row} is in use until somebody stops it.")
+    return _asked(request, pk, profiles.use_profile, "use", "{} is in use until somebody stops it.")
 
 
 @require_http_methods(["GET", "POST"])
 def profile_stop(request: OperatorRequest, pk: int) -> HttpResponse:
+    return _asked(request, pk, profiles.stop_profile, "stop", "{} goes by its hours again.")
+
+
+def _asked(request: OperatorRequest, pk: int, act: Callable[..., None], verb: str, text: str) -> HttpResponse:
+    """Done, once there is a reason, to the profile that the page showed; else the page that asks."""
     row = access.get_profile(request, pk, needs="operate")
-    return _asked(request, row, profiles.stop_profile, "stop", f"{row} goes by its hours again.")
-
-
-def _asked(
-    request: OperatorRequest, row: WeightProfile, act: Callable[..., None], verb: str, text: str
-) -> HttpResponse:
-    """Done, once there is a reason; else the page that asks for one."""
-    form = ReasonForm(request.POST or None)
-    if form.is_valid():
+    form, again = ReasonForm(request.POST or None), asked_again(request, row)
+    if form.is_valid() and not again.is_changed:
         try:
-            act(row, **form.why, by=actor(request))
-            messages.success(request, text)
+            act(row, seen=again.sent, **form.why, by=actor(request))
+            messages.success(request, text.format(row))
             return redirect("profile-list", row.cluster_id)
+        except Changed:
+            return _asked(request, pk, act, verb, text)
         except Rejected as rejected:
             form.add_problems(rejected)
-    context = {"form": form, "profile": row, "cluster": row.cluster}
+    context = {"form": form, "again": again, "profile": row, "cluster": row.cluster}
     if verb == "use":
         context["runs"] = dry_run(row.cluster, replace(desired.profile_value(row), pinned=True))
     return render(request, f"cluster/profile_{verb}.html", context)

@@ -17,8 +17,8 @@ from cluster.ipvs.traffic.rules import policy_warnings
 from cluster.ipvs.traffic.words import policy_words
 from cluster.models import VirtualService
 from cluster.three_way import carried, opened
+from cluster.views.asking import asked_again
 from cluster.views.live import live_context
-from cluster.views.removals import asked_again
 
 MOST_SHOWN = 500
 

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from cluster import profile_forms
 from cluster.actions import backends, profiles
-from cluster.actions.problems import Rejected
+from cluster.actions.problems import Changed, Rejected
 from cluster.desired import backend_value, profile_value, service_value
 from cluster.ipvs.traffic.document import from_document, profile_to_document
 from cluster.ipvs.traffic.policy import Hours, Profile
@@ -64,8 +64,8 @@ def test_one_click_uses_a_profile_instead_of_another_and_stops_it(
         profiles.add_profile(web, said(backend, name=name), reason="a test", by=ANN)
         for name in ("night", "sale")
     )
-    profiles.use_profile(night, reason="a test", by=ANN)
-    otto.post(reverse("profile-use", args=[sale.pk]), {"reason": "a test"})
+    profiles.use_profile(night, seen=mark_of(night), **WHY, by=ANN)
+    otto.post(reverse("profile-use", args=[sale.pk]), WHY | {"seen": mark_of(sale)})
     assert list(web.profiles.filter(pinned=True)) == [sale]
     entry = AuditEntry.objects.first()
     assert entry and (entry.action, entry.actor, entry.before) == (
@@ -75,10 +75,44 @@ def test_one_click_uses_a_profile_instead_of_another_and_stops_it(
     )
     page = otto.get(reverse("profile-list", args=[web.pk])).content.decode()
     assert "sale holds now" in page and "Stop using" in page
-    otto.post(reverse("profile-stop", args=[sale.pk]), {"reason": "a test"})
+    sale.refresh_from_db()
+    otto.post(reverse("profile-stop", args=[sale.pk]), WHY | {"seen": mark_of(sale)})
     assert not web.profiles.filter(pinned=True).exists()
     newest = Revision.objects.first()
     assert newest and not any(one.pinned for one in from_document(newest.traffic).profiles)
+
+
+def test_what_is_in_use_is_not_used_again_and_what_is_not_is_not_stopped(
+    web: Cluster, job: Job, backend: Backend
+) -> None:
+    """A form that is sent twice does nothing twice, and the log says nothing that was not so."""
+    night, sale = (
+        profiles.add_profile(web, said(backend, name=name), **WHY, by=ANN) for name in ("night", "sale")
+    )
+    with pytest.raises(Rejected, match="is not in use by hand"):
+        profiles.stop_profile(night, seen=mark_of(night), **WHY, by=ANN)
+    profiles.use_profile(night, seen=mark_of(night), **WHY, by=ANN)
+    with pytest.raises(Changed):
+        profiles.use_profile(night, seen=mark_of(night), **WHY, by=ANN)
+    night.refresh_from_db()
+    with pytest.raises(Rejected, match="is in use by hand already"):
+        profiles.use_profile(night, seen=mark_of(night), **WHY, by=ANN)
+    profiles.use_profile(sale, seen=mark_of(sale), **WHY, by=ANN)
+    with pytest.raises(Changed):
+        profiles.stop_profile(night, seen=mark_of(night), **WHY, by=ANN)
+    assert [entry.action for entry in AuditEntry.objects.all()[:2]] == ["profile.use", "profile.use"]
+
+
+def test_weights_that_somebody_changed_since_are_not_used(
+    web: Cluster, job: Job, backend: Backend, otto: Client
+) -> None:
+    """What the page showed would change is what is pinned, or it is shown again."""
+    night = profiles.add_profile(web, said(backend, 7, name="night"), **WHY, by=ANN)
+    url, seen = reverse("profile-use", args=[night.pk]), mark_of(night)
+    profiles.edit_profile(night, said(backend, 0, name="night"), seen_version=1, **WHY, by=ANN)
+    page = otto.post(url, WHY | {"seen": seen}).content.decode()
+    assert "ann has changed it since you opened this page" in page and "Nothing was done" in page
+    assert not web.profiles.filter(pinned=True).exists()
 
 
 def test_two_edits_of_the_same_version_do_not_overwrite_each_other(web: Cluster, backend: Backend) -> None:

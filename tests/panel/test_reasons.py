@@ -46,6 +46,13 @@ def profile(applied: Cluster, backend: Backend) -> WeightProfile:
 
 
 @pytest.fixture
+def pinned(profile: WeightProfile) -> WeightProfile:
+    profiles.use_profile(profile, seen=mark_of(profile), reason="x", by=ANN)
+    profile.refresh_from_db()
+    return profile
+
+
+@pytest.fixture
 def drift(applied: Cluster, talker: TalkingDirector) -> Drift:
     tell(talker, wrong())
     return Drift.objects.get()
@@ -62,8 +69,8 @@ ACTS: dict[str, Callable[[pytest.FixtureRequest], Act]] = {
     "profile.add": lambda get: _of(get, "applied", profiles.add_profile, _said(get)),
     "profile.edit": lambda get: _of(get, "profile", profiles.edit_profile, _said(get, 9), seen_version=1),
     "profile.remove": lambda get: _of(get, "profile", profiles.remove_profile, seen=_mark(get)),
-    "profile.use": lambda get: _of(get, "profile", profiles.use_profile),
-    "profile.stop": lambda get: _of(get, "profile", profiles.stop_profile),
+    "profile.use": lambda get: _of(get, "profile", profiles.use_profile, seen=_mark(get)),
+    "profile.stop": lambda get: _of(get, "pinned", profiles.stop_profile, seen=_mark(get, "pinned")),
     "drift.revert": lambda get: _of(get, "drift", drift_actions.revert, seen=_seen(get)),
     "cluster.enforce": lambda get: _of(get, "applied", drift_actions.set_enforcing, enforce=True),
 }
@@ -78,8 +85,8 @@ def _said(get: pytest.FixtureRequest, weight: int = 7) -> profiles.ProfileFields
     return said(get.getfixturevalue("backend"), weight)
 
 
-def _mark(get: pytest.FixtureRequest) -> str:
-    return mark_of(get.getfixturevalue("profile"))
+def _mark(get: pytest.FixtureRequest, name: str = "profile") -> str:
+    return mark_of(get.getfixturevalue(name))
 
 
 def _seen(get: pytest.FixtureRequest) -> str:
@@ -111,12 +118,11 @@ def test_reason_and_ticket_are_in_the_log_and_in_the_revision(
     assert entry and (entry.action, entry.reason) == (action, WHY["reason"])
     assert entry.after and entry.after["ticket"] == WHY["ticket"]
     job = Job.objects.get(pk=entry.after["job"]) if "job" in entry.after else None
-    # A profile without hours that was not in use changes nothing on a director when it is stopped.
     if Revision.objects.count() > revisions:
         newest = Revision.objects.first()
         assert newest and newest.reason.endswith(WHY["reason"]) and newest.ticket == WHY["ticket"]
     else:
-        assert action in ("drift.revert", "cluster.enforce", "profile.stop"), "all others make a revision"
+        assert action in ("drift.revert", "cluster.enforce"), "all others make a revision"
     assert job is None or WHY["reason"] in job.reason
 
 
@@ -129,7 +135,7 @@ FORMS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "profile-edit": ("profile", "", {"name": "sale", "position": "3", "version": "1"}),
     "profile-remove": ("profile", "", {}),
     "profile-use": ("profile", "", {}),
-    "profile-stop": ("profile", "", {}),
+    "profile-stop": ("pinned", "", {}),
     "drift-revert": ("drift", "", {}),
     "cluster-enforce": ("applied", "", {"enforce": "1"}),
 }
@@ -149,7 +155,7 @@ def test_a_page_asks_for_the_reason_and_loses_nothing(
     page = opened.content.decode()
     if name == "drift-revert":
         form = {"seen": opened.context["part"].seen}
-    if name == "profile-remove":
+    if name in ("profile-remove", "profile-use", "profile-stop"):
         form = {"seen": opened.context["again"].mark}
     if name == "profile-edit":
         form = fields(opened) | form | {"opened": opened.context["opened"].opened}

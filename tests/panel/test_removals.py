@@ -80,9 +80,7 @@ def test_a_service_that_somebody_changed_stays_and_the_page_says_who_and_what(
     change[what]()
     page.press()
     assert VirtualService.objects.exists() and page.status == 200
-    assert (
-        "olga has changed it since you opened this page" in page.text and "Nothing was removed" in page.text
-    )
+    assert "olga has changed it since you opened this page" in page.text and "Nothing was done" in page.text
     assert all(one in page.text for one in words), page.text
     # Asked again, of what there is now.
     assert page.press().status == 302
@@ -93,7 +91,7 @@ def test_who_types_the_wrong_name_still_learns_of_the_change(otto: Client, servi
     page = Asking(otto, "service-remove", service, confirm="wrong")
     edit_the_service(service)
     page.press()
-    assert "Nothing was removed" in page.text and "olga has changed it" in page.text
+    assert "Nothing was done" in page.text and "olga has changed it" in page.text
 
 
 def test_a_backend_that_somebody_changed_stays(otto: Client, backend: Backend) -> None:
@@ -129,9 +127,9 @@ def test_a_profile_that_somebody_uses_since_stays_too(
 ) -> None:
     other = profiles.add_profile(web, said(backend, name="sale"), reason="a test", by=ANN)
     page = Asking(otto, "profile-remove", profile, **WHY)
-    profiles.use_profile(profile, reason="peak", by=OLGA)
+    profiles.use_profile(profile, seen=mark_of(profile), reason="peak", by=OLGA)
     assert "profile.use" in page.press().text and WeightProfile.objects.filter(name="night").exists()
-    profiles.use_profile(other, reason="peak", by=Actor("paul"))
+    profiles.use_profile(other, seen=mark_of(other), reason="peak", by=Actor("paul"))
     assert "paul has changed it" in page.press().text and WeightProfile.objects.filter(name="night").exists()
 
 
@@ -173,8 +171,8 @@ def test_who_is_faster_between_the_look_and_the_removal_is_shown_too(
 def test_the_actions_refuse_by_themselves(service: VirtualService, backend: Backend) -> None:
     seen, seen_service = mark_of(backend), mark_of(service)
     backends.set_weight(backend, seen_version=1, weight=7, by=OLGA)
-    with pytest.raises(Changed, match="Nothing was removed"):
+    with pytest.raises(Changed, match="Nothing was done"):
         backends.remove_backend(backend, seen=seen, by=ANN)
-    with pytest.raises(Changed, match="Nothing was removed"):
+    with pytest.raises(Changed, match="Nothing was done"):
         services.remove_service(service, seen=seen_service, by=ANN)
     assert Backend.objects.exists()

@@ -1,4 +1,4 @@
-"""A page that asks before it removes: what it carries, and what somebody else did since it was opened."""
+"""A page that asks before it acts: what it carries, and what somebody else did since it was opened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cluster.views.audit import changed_rows
 @dataclass(frozen=True)
 class AskedAgain:
     """`mark` is what the page carries from here on. `is_changed`: what was sent is of a page that showed
-    something else, so nothing may be removed; `since` is who did what to it, newest first, and `who` and `at`
+    something else, so nothing may be done; `since` is who did what to it, newest first, and `who` and `at`
     of the newest, where the log does not say by the row itself."""
 
     mark: str
