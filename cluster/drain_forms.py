@@ -114,6 +114,11 @@ class BulkForm(ReasonForm):
         self.fields["reason"].required = self["do"].value() in ("drain", "undrain")
 
     @property
+    def lacks_reason_alone(self) -> bool:
+        """Whether all but the reason is as it should be, for what needs one."""
+        return set(self.errors) == {"reason"} and self.fields["reason"].required
+
+    @property
     def chosen(self) -> dict[int, Seen]:
         """The ticked backends, by their pks."""
         ticked = self.data.getlist("backend") if isinstance(self.data, QueryDict) else []

@@ -37,6 +37,8 @@ CONFIRM_FIRST = frozenset(
         "backend-remove",
         "profile-remove",
         "draft-discard",
+        "cluster-import",
+        "revision-roll-back",
         "drain-cut",
         "director-enrol",
         "director-release",
@@ -103,8 +105,13 @@ class Gates:
 
 
 def _is_small(request: HttpRequest, name: str) -> bool:
-    """One object of a draft is taken back with one click, again and again; all of them is another matter."""
-    return name == "draft-discard" and "item" in request.POST
+    """To look at what a draft would become is free, and one object of it is taken back with one click, again
+    and again; all that nobody has applied is another matter."""
+    if name == "draft-discard":
+        return "item" in request.POST
+    if name == "cluster-import":
+        return "take" not in request.POST or "replace" not in request.POST
+    return name == "revision-roll-back" and request.method == "GET"
 
 
 def must_enrol(request: HttpRequest) -> bool:
@@ -145,7 +152,7 @@ def _kept(request: HttpRequest) -> str:
         if name != "csrfmiddlewaretoken"
     ]
     if sum(len(name) + len(value) for name, value in fields) > MOST_KEPT:
-        return "/"
+        return reverse("go-on", args=["too-large"])
     key = secrets.token_urlsafe(16)
     sent = {"user": request.user.pk, "path": request.get_full_path(), "fields": fields}
     cache.set(_SENT.format(key), sent, settings.CONFIRMED_FOR_S)

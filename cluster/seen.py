@@ -12,6 +12,7 @@ from cluster.models import AuditEntry, AuditHead, Backend, VirtualService, Weigh
 Row = VirtualService | Backend | WeightProfile
 # Of more edits than this the page says who made the newest ones.
 MOST_SINCE = 50
+MOST_WALKED = 20_000
 
 
 def mark_of(row: Row | None) -> str:
@@ -51,7 +52,8 @@ def since(row: Row, mark: str) -> list[AuditEntry]:
     elif isinstance(row, WeightProfile):
         # Who uses another one by hand ends the use of this.
         about |= Q(action="profile.use")
-    later = AuditEntry.objects.filter(
-        cluster_uuid=str(cluster.uuid), sequence__gt=int(sequence), result="done"
-    )
+    newest = AuditHead.objects.values_list("sequence", flat=True).get(pk=1)
+    # A page that was open for longer says who made the newest.
+    begin = max(int(sequence), newest - MOST_WALKED)
+    later = AuditEntry.objects.filter(cluster_uuid=str(cluster.uuid), sequence__gt=begin, result="done")
     return list(later.filter(about)[:MOST_SINCE])

@@ -24,3 +24,5 @@ forwarder_headers = ""
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
+# Two hundred backends to drain in a window, with a reason, in the address of a form.
+limit_request_line = 8190

@@ -25,7 +25,7 @@ QUALIFIERS = (
     *("request", "session", "role", "address", "reason"),
 )
 # Whoever may see more clusters than this has their entries all over the log.
-MOST_SHARES = 20
+MOST_SHARES = 50
 # An index leads to one value of these; not to several, to a beginning, or to what something is not.
 _INDEXED = ("request", "object", "actor", "action", "cluster", "result")
 _COLUMNS = {"request": "request_id"}

@@ -29,7 +29,7 @@ def cluster_bulk(request: OperatorRequest, pk: int) -> HttpResponse:
     """Answers with what became of each backend; sent again, it does nothing twice."""
     cluster = access.get_cluster(request, pk, needs="operate")
     form = BulkForm(request.POST)
-    if not form.is_valid() and set(form.errors) == {"reason"}:
+    if not form.is_valid() and form.lacks_reason_alone:
         # What was ticked goes along.
         context = {
             "cluster": cluster,

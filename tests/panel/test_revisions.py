@@ -72,6 +72,27 @@ def test_what_each_director_lacks_is_told_beside_the_comparison(
     assert (parts["director1"].step_count, parts["director2"].step_count) == (1, 0)
 
 
+def test_somebody_elses_service_is_not_called_the_revisions(
+    two: Cluster, director: Director, talker: TalkingDirector, vera: Client
+) -> None:
+    """No step is planned against it, and the kernel does not have what the revision says."""
+    elsewhere = {
+        "protocol": "tcp",
+        "address": "192.168.50.10",
+        "port": 80,
+        "scheduler": "wlc",
+        "owned": False,
+        "backends": [],
+    }
+    talker.frame(services=[elsewhere])
+    page = vera.get(reverse("revision-compare", args=[two.pk]), {"before": "1", "after": "2"})
+    (part,) = page.context["directors"]
+    assert part.conflicts == ["TCP 192.168.50.10:80"] and part.step_count == 0
+    words = text_of(page)
+    assert "was not put there by the panel: it would be left alone" in words
+    assert "Its kernel has what" not in words
+
+
 def test_every_revision_is_found_in_the_list(web: Cluster, vera: Client) -> None:
     said = {"cluster": web, "table": {"version": 1, "services": []}, "fingerprint": "", "author_name": "ann"}
     Revision.objects.bulk_create(Revision(number=number, **said) for number in range(1, 121))

@@ -321,8 +321,8 @@ GONE_FOR_GOOD = {
     "director-release": ["director"],
     "token-new": [],
 }
-# Named here before their pages exist; other parts bring them.
-TO_COME = {"audit-export"}
+# With a form of their own, or free to look at.
+OTHERS = {"audit-export", "cluster-import", "revision-roll-back"}
 
 
 @pytest.fixture
@@ -347,7 +347,7 @@ def grow_old(client: Client) -> None:
 
 
 def test_every_url_that_asks_again_is_tested() -> None:
-    assert set(GONE_FOR_GOOD) | TO_COME == gates.CONFIRM_FIRST
+    assert set(GONE_FOR_GOOD) | OTHERS == gates.CONFIRM_FIRST
 
 
 @pytest.mark.parametrize("name", GONE_FOR_GOOD)
@@ -363,6 +363,23 @@ def test_what_cannot_be_undone_asks_again(
     assert AuditEntry.objects.count() == before, "nothing was done"
     ann.post(asked["Location"], {"password": PASSWORD})
     assert not getattr(ann, method)(url).headers.get("Location", "").startswith("/confirm/")
+
+
+def test_who_throws_an_unapplied_draft_away_is_asked_again(
+    ann: Client, web: Cluster, service: VirtualService, backend: Backend, director: Any
+) -> None:
+    """To look first is free, and so is an import that only adds."""
+    apply_draft(web)
+    grow_old(ann)
+    back, take = reverse("revision-roll-back", args=[web.pk, 1]), reverse("cluster-import", args=[web.pk])
+    text = {"kind": "ipvsadm", "text": "-A -t 192.0.2.9:80 -s rr"}
+    assert ann.get(back).status_code == 200 and ann.get(take).status_code == 200
+    assert ann.post(take, text | {"replace": "on"}).status_code == 200
+    seen = ann.post(take, text).context["seen"]
+    assert ann.post(take, text | {"take": "1", "seen": seen}).status_code == 302
+    for url, sent in [(back, {"seen": "x"}), (take, text | {"take": "1", "replace": "on", "seen": "x"})]:
+        asked = ann.post(url, sent)
+        assert asked.status_code == 302 and asked["Location"].startswith(reverse("account_reauthenticate"))
 
 
 def test_what_was_posted_is_done_once_it_is_confirmed(ann: Client, service: VirtualService) -> None:
