@@ -121,10 +121,14 @@ def _recheck(head: AuditHead, *, through: int) -> Broken | None:
 
 def _said_by_mark() -> Broken | None:
     """Whether the log is still the one that came as far as the mark."""
+    said = _our_mark()
+    return disagreement([], marked=said) if said is not None else None
+
+
+def _our_mark() -> Envelope | None:
+    """What another key has signed is left to audit_verify."""
     said = mark.read()
-    if said is None or _key_of(said) != fingerprint(signed.signing_key().public):
-        return None
-    return disagreement([said], kind=MARK)
+    return said if _key_of(said) == fingerprint(signed.signing_key().public) else None
 
 
 def unsealed(head: AuditHead, *, keys: Sequence[str] = ()) -> Broken | None:
@@ -236,22 +240,25 @@ def standing(head: AuditHead) -> Standing:
         return Standing(
             last.sequence if last else 0, last.at if last else None, head.broken, head.sealed_sequence
         )
-    # All of it read anew: the log may have gone on since the head was read.
-    broken = unsealed(head) or disagreement([last.envelope]) or _said_by_mark()
+    broken = unsealed(head) or disagreement([last.envelope], marked=_our_mark())
     return Standing(last.sequence, last.at, str(broken) if broken else "", head.sealed_sequence)
 
 
-def disagreement(envelopes: Iterable[Any], *, keys: Sequence[str] = (), kind: str = KIND) -> Broken | None:
-    """The first entry that may be another one than was signed, by checkpoints of the panel's own key or of
-    other ones; None where all agree. What a checkpoint finds lies between the last one that agrees and it."""
+def disagreement(
+    envelopes: Iterable[Any], *, keys: Sequence[str] = (), marked: Envelope | None = None
+) -> Broken | None:
+    """The first entry that may be another one than was signed, by checkpoints and the mark, of the panel's
+    own key or of other ones; None where all agree. What one finds lies between the last that agrees and it."""
     head = AuditHead.objects.get(pk=1)
-    good, rest = head.sealed_sequence, iter(_in_order(envelopes))
+    of_mark = [] if marked is None else [marked]
+    good, rest = head.sealed_sequence, iter(_in_order([*envelopes, *of_mark]))
     while batch := list(islice(rest, BATCH)):
         numbers = [number for number, _ in batch]
         stored = dict(AuditEntry.objects.filter(sequence__in=numbers).values_list("sequence", "hash"))
         stored[head.sealed_sequence] = head.sealed_hash
         for number, envelope in batch:
             try:
+                kind = MARK if envelope is marked else KIND
                 said = Checkpoint.of(envelope, public=_public_of(envelope, keys), kind=kind)
             except Refused as refusal:
                 return Broken(max(number, 1), f"A checkpoint of it is not genuine: {refusal}")

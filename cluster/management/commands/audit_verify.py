@@ -16,7 +16,6 @@ from cluster.audit.checkpoints import (
     unsealed,
     unvouched,
 )
-from cluster.audit.signed import MARK
 from cluster.models import AuditCheckpoint, AuditHead
 from cluster.wire.envelope import fingerprint
 
@@ -97,8 +96,7 @@ def _of_database(keys: list[str]) -> chain.Broken | None:
 
 
 def _of_mark(keys: list[str]) -> chain.Broken | None:
-    said = mark.read()
-    return disagreement([said], keys=keys, kind=MARK) if said is not None else None
+    return disagreement([], keys=keys, marked=mark.read())
 
 
 def _of_file(path: Path, keys: list[str]) -> tuple[int, chain.Broken | None]:
