@@ -37,13 +37,12 @@ LONGEST_LINE = 4096
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Up to which entry the log was read and found good, when, and else what is wrong with it. Entries up to
-    `sealed` are not in the database any more."""
+    """The log's head, up to which entry it was read and found good, when, and else what is wrong with it."""
 
+    head: AuditHead
     sequence: int
     at: datetime | None
     broken: str
-    sealed: int
 
 
 def newest() -> AuditCheckpoint | None:
@@ -233,23 +232,28 @@ def in_file(path: Path) -> Iterator[Any]:
                 yield line
 
 
-def standing(head: AuditHead) -> Standing:
-    """What the audit page says of the chain: a few looks into the database, and at most two signatures."""
-    last = newest()
+def standing() -> Standing:
+    """What the audit page says of the chain: three looks into the database, and at most two signatures."""
+    last, marked = newest(), _our_mark()
+    # After these, or the log would seem to end before what was signed meanwhile.
+    head = AuditHead.objects.get(pk=1)
     if head.broken or last is None:
-        return Standing(
-            last.sequence if last else 0, last.at if last else None, head.broken, head.sealed_sequence
-        )
-    broken = unsealed(head) or disagreement([last.envelope], marked=_our_mark())
-    return Standing(last.sequence, last.at, str(broken) if broken else "", head.sealed_sequence)
+        return Standing(head, last.sequence if last else 0, last.at if last else None, head.broken)
+    broken = unsealed(head) or disagreement([last.envelope], marked=marked, head=head)
+    return Standing(head, last.sequence, last.at, str(broken) if broken else "")
 
 
 def disagreement(
-    envelopes: Iterable[Any], *, keys: Sequence[str] = (), marked: Envelope | None = None
+    envelopes: Iterable[Any],
+    *,
+    keys: Sequence[str] = (),
+    marked: Envelope | None = None,
+    head: AuditHead | None = None,
 ) -> Broken | None:
     """The first entry that may be another one than was signed, by checkpoints and the mark, of the panel's
-    own key or of other ones; None where all agree. What one finds lies between the last that agrees and it."""
-    head = AuditHead.objects.get(pk=1)
+    own key or of others; None where all agree. What one finds lies between the last that agrees and it.
+    `head` was read after them."""
+    head = head or AuditHead.objects.get(pk=1)
     of_mark = [] if marked is None else [marked]
     good, rest = head.sealed_sequence, iter(_in_order([*envelopes, *of_mark]))
     while batch := list(islice(rest, BATCH)):

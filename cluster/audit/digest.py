@@ -12,7 +12,7 @@ from django.utils import timezone
 from cluster.audit import checkpoints
 from cluster.audit.entries import PANEL, record
 from cluster.audit.search import find, parse
-from cluster.models import AuditEntry, AuditHead
+from cluster.models import AuditEntry
 
 MOST_LINES = 50
 ACTION = "audit.digest"
@@ -32,11 +32,10 @@ def send_digest(*, now: datetime | None = None) -> bool:
 
 def digest(day: str) -> tuple[str, str]:
     """Subject and plain text for a day in UTC, such as 2026-11-05."""
-    head = AuditHead.objects.get(pk=1)
-    entries = find(AuditEntry.objects.all(), parse(f"created:{day}"), head).entries
+    standing = checkpoints.standing()
+    entries = find(AuditEntry.objects.all(), parse(f"created:{day}"), standing.head).entries
     count, bad = entries.count(), entries.exclude(result="done")
     subject = f"LVS Admin {day}: {count} audit entries, {bad.count()} refused or failed"
-    standing = checkpoints.standing(head)
     if standing.broken:
         chain = f"THE LOG IS NOT WHAT WAS WRITTEN, from entry {standing.broken} Run manage.py audit_verify."
     elif standing.at:

@@ -36,10 +36,10 @@ def audit_list(request: OperatorRequest) -> HttpResponse:
     if any(name in request.GET for name in FilterForm.base_fields):
         written = FilterForm(request.GET).written(search)
         return redirect(_url(q=request.GET.get("q", "") if search.problems else written))
-    head, page = AuditHead.objects.get(pk=1), pages.Page()
+    standing, page = checkpoints.standing(), pages.Page()
     if not search.problems:
         entries, shares = access.visible_entries(request.user)
-        found = find(entries, search, head, shares=shares)
+        found = find(entries, search, standing.head, shares=shares)
         before, after = (page_number(request.GET.get(name)) for name in ("before", "after"))
         page = pages.page(found, before=before, after=after)
     query = request.GET.get("q", "").strip() if search.problems else str(search)
@@ -47,7 +47,7 @@ def audit_list(request: OperatorRequest) -> HttpResponse:
         "query": query,
         "search": search,
         "page": page,
-        "chain": checkpoints.standing(head),
+        "chain": standing,
         "entries": page.entries,
         "kinds": [("csv", "CSV"), ("jsonl", "JSON")],
         "form_url": fixed_url("audit-form") + (f"?{urlencode({'q': query})}" if query else ""),
