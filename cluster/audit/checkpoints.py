@@ -149,20 +149,26 @@ def _said_elsewhere(last: AuditCheckpoint | None) -> Broken | None:
     """What the file knows better than the database. Its end is looked at each time, and all of it where that
     is not the newest checkpoint of the database. Lines of other keys are left to audit_verify."""
     path = settings.AUDIT_CHECKPOINT_FILE
-    if not path.exists() or (last is not None and _is_last_line(path, last.envelope)):
+    if last is not None and path.exists() and _is_last_line(path, last.envelope):
         return None
-    ours = fingerprint(signed.signing_key().public)
-    return disagreement(envelope for envelope in in_file(path) if _key_of(envelope) == ours)
+    return disagreement(_ours_in_file())
+
+
+def _ours_in_file() -> Iterator[Envelope]:
+    """The lines of the checkpoint file that name our key; none without a file."""
+    path, ours = settings.AUDIT_CHECKPOINT_FILE, fingerprint(signed.signing_key().public)
+    if path.exists():
+        yield from (envelope for envelope in in_file(path) if _key_of(envelope) == ours)
 
 
 def unvouched() -> Broken | None:
-    """Whether a log that is older than a first checkpoint can take has nothing here that was signed about it:
-    no checkpoint, no file of them, and no mark that has followed it from the first entry. Somebody removed
-    them, or moved them away."""
+    """Whether a log that is older than a first checkpoint can take has nothing here that our key has signed
+    about it: no checkpoint, in the database or in the file, and no mark that has followed it from the first
+    entry. Somebody removed them, or changed the key."""
     first = AuditEntry.objects.order_by("sequence").first()
     if first is None or timezone.now() - first.at < 2 * EVERY:
         return None
-    if AuditCheckpoint.objects.exists() or settings.AUDIT_CHECKPOINT_FILE.exists():
+    if newest() is not None or any(_ours_in_file()):
         return None
     followed_from = mark.follows_from()
     if followed_from is not None and followed_from <= first.sequence:
@@ -170,21 +176,22 @@ def unvouched() -> Broken | None:
     return Broken(first.sequence, "nothing that was signed about the log is left to compare it with.")
 
 
-def begin_anew(*, reason: str, by: Actor) -> Envelope:
+def begin_anew(*, reason: str, by: Actor) -> None:
     """Sign a log that nothing vouches for, and where it begins, because somebody has looked and says why. Its
     chain is good."""
-    entry = record("audit.begin-anew", "the audit log", by=by, reason=reason)
-    AuditHead.objects.filter(pk=1).update(broken="")
-    seal_anew()
-    return _sign(entry.sequence, entry.hash, timezone.now())
+    record("audit.begin-anew", "the audit log", by=by, reason=reason)
+    sign_anew()
 
 
-def seal_anew() -> None:
-    """Sign with the key of now where the log begins."""
-    head = AuditHead.objects.get(pk=1)
+def sign_anew() -> None:
+    """Sign where the log begins with the key of now, and how far it has come where that has signed nothing.
+    Somebody has verified it, maybe with the key of before."""
+    head, now = AuditHead.objects.get(pk=1), timezone.now()
     if head.sealed_sequence:
-        head.seal = signed.sign(head.sealed_sequence, head.sealed_hash, timezone.now(), kind=SEAL)
+        head.seal = signed.sign(head.sealed_sequence, head.sealed_hash, now, kind=SEAL)
         head.save(update_fields=["seal"])
+    if newest() is None and head.sequence > head.sealed_sequence:
+        _sign(head.sequence, head.hash, now)
 
 
 def _is_last_line(path: Path, envelope: Envelope) -> bool:

@@ -180,8 +180,7 @@ def test_after_a_change_of_keys_the_old_one_is_named(
     fresh = SigningKey(b"another key, of thirty-two bytes")
     monkeypatch.setattr(signed, "signing_key", lambda: fresh)
     assert "not genuine" in _named()
-    made = _checkpoint()
-    assert made is not None and json.loads(made["body"])["sequence"] == 30
+    assert checkpoints.newest() is None
     out = io.StringIO()
     call_command("audit_verify", key=[old], stdout=out)
     assert "4 of the database" in out.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -86,6 +87,40 @@ def test_a_new_mark_does_not_vouch_for_what_was_before_it(
     with django_capture_on_commit_callbacks(execute=True):
         call_command("audit_verify", begin_anew="restored", stdout=io.StringIO())
     assert "intact" in _verified() and AuditHead.objects.get().broken == ""
+
+
+@pytest.mark.parametrize("left", ["an empty file", "a line that nobody signed", "a row of another key"])
+def test_what_says_nothing_about_the_log_does_not_vouch(
+    bare: None, checkpoint_file: Path, tmp_path: Path, left: str
+) -> None:
+    other = SigningKey(bytes(32)).sign(signed.KIND, {"sequence": 30, "hash": "0" * 64, "at": "now"})
+    if left == "a row of another key":
+        AuditCheckpoint.objects.create(sequence=30, key=other["key"], at=timezone.now(), envelope=other)
+    else:
+        checkpoint_file.write_text("" if left == "an empty file" else f"{json.dumps(other)}\n")
+    tasks.sweep()
+    assert checkpoints.newest() is None
+    assert "nothing that was signed about the log is left" in AuditHead.objects.get().broken
+    (tmp_path / "nothing.jsonl").write_text("")
+    with pytest.raises(CommandError):
+        _verified(tmp_path / "nothing.jsonl")
+
+
+def test_after_a_change_of_keys_nothing_is_signed_before_the_old_one_has_vouched(
+    log: None, power: Power, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or who puts a key file in the way gets a log signed that they wrote."""
+    monkeypatch.setattr(checkpoints, "EVERY", timedelta(0))
+    old, fresh = signed.signing_key().public, SigningKey(b"another key, of thirty-two bytes")
+    monkeypatch.setattr(signed, "signing_key", lambda: fresh)
+    tasks.sweep()
+    assert checkpoints.newest() is None and AuditHead.objects.get().broken
+    call_command("audit_verify", key=[old], stdout=io.StringIO())
+    made = checkpoints.newest()
+    head = AuditHead.objects.get()
+    assert made is not None and made.sequence == head.sequence and head.broken == ""
+    with pytest.raises(CommandError, match="not genuine"):
+        _verified()
 
 
 def test_a_mark_that_has_followed_from_the_first_entry_vouches(

@@ -12,7 +12,7 @@ from cluster.audit.checkpoints import (
     begin_anew,
     disagreement,
     in_file,
-    seal_anew,
+    sign_anew,
     unsealed,
     unvouched,
 )
@@ -53,20 +53,22 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, checkpoints: list[Path], key: list[str], **options: Any) -> None:
         files = [settings.AUDIT_CHECKPOINT_FILE] if settings.AUDIT_CHECKPOINT_FILE.exists() else []
-        counted, found = [], [_of_database(key), _of_mark(key), witnesses.disagreement(by_enrolled=True)]
+        vouching, of_database = _of_database(key)
+        counted, found = [], [of_database, _of_mark(key), witnesses.disagreement(by_enrolled=True)]
         for path in [*files, *checkpoints]:
             count, broken = _of_file(path, key)
             counted.append(f"{count} checkpoints of {path}")
             found.append(broken)
+            vouching += count
         if broken := _first(chain.verify(), [one for one in found if one]):
             raise CommandError(f"The audit log is not what was written, from entry {broken}")
         kept = len(witnesses.held(by_enrolled=True))
         unknown = unsealed(AuditHead.objects.get(pk=1), keys=key)
-        if unknown is None and not kept and not checkpoints:
+        if unknown is None and not vouching + kept:
             unknown = unvouched()
         _judge_witnesses(unknown, why=str(options.get("begin_anew") or ""))
         # After a change of keys the one before has vouched for it once more.
-        seal_anew()
+        sign_anew()
         AuditHead.objects.filter(pk=1).exclude(broken="").update(broken="")
         head = AuditHead.objects.get(pk=1)
         counted += ["the mark"] if mark.read() else []
@@ -89,10 +91,10 @@ def _judge_witnesses(unknown: chain.Broken | None, *, why: str) -> None:
         begin_anew(reason=why, by=audit.Actor("audit_verify"))
 
 
-def _of_database(keys: list[str]) -> chain.Broken | None:
+def _of_database(keys: list[str]) -> tuple[int, chain.Broken | None]:
     prints = [fingerprint(public) for public in [signed.signing_key().public, *keys]]
     stored = AuditCheckpoint.objects.filter(key__in=prints).values_list("envelope", flat=True)
-    return disagreement(stored, keys=keys)
+    return len(stored), disagreement(stored, keys=keys)
 
 
 def _of_mark(keys: list[str]) -> chain.Broken | None:
