@@ -107,7 +107,9 @@ def set_enforcing(cluster: Cluster, *, enforce: bool, reason: str, by: Actor, ti
 
 
 def _still(drift: Drift, seen: str) -> Drift:
-    row = Drift.objects.open().filter(pk=drift.pk).select_related("director", "cluster").first()
+    # A director's report takes no turn at the cluster.
+    rows = Drift.objects.open().select_for_update(of=("self",), no_key=True)
+    row = rows.filter(pk=drift.pk).select_related("director", "cluster").first()
     if row is None:
         raise Rejected(Problem("", f"{drift} is as it should be again. Nothing was done."))
     if drifts.seen_of(row) != seen:

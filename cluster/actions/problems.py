@@ -78,11 +78,15 @@ def save_if_unchanged(row: Any, *, seen_version: int, names: Sequence[str], by: 
     row.version, row.changed_by, row.changed_at = seen_version + 1, by, timezone.now()
     written = {name: getattr(row, name) for name in [*names, "version", "changed_by", "changed_at"]}
     if not type(row).objects.filter(pk=row.pk, version=seen_version).update(**written):
-        now = type(row).objects.filter(pk=row.pk).first()
-        who = f"{now.changed_by or 'Somebody'} has changed it" if now else "Somebody has removed it"
-        # Documents are for the page to show, not for a sentence.
-        shown = {name: getattr(now, name) for name in names} if now else {}
-        state = ", ".join(f"{name} {it}" for name, it in shown.items() if not isinstance(it, dict))
-        text = f"{who} since you opened this form. " + (f"It now says: {state}. " if state else "")
-        problem = Problem("", text + "Nothing was saved; open it again and repeat your change.")
-        raise Changed(problem) if now else Rejected(problem)
+        raise beaten(type(row).objects.filter(pk=row.pk).first(), names)
+
+
+def beaten(now: Any, names: Sequence[str]) -> Rejected:
+    """Somebody was faster at a form of these columns: who, and what they say now. None: the row is gone."""
+    who = f"{now.changed_by or 'Somebody'} has changed it" if now else "Somebody has removed it"
+    # Documents are for the page to show, not for a sentence.
+    shown = {name: getattr(now, name) for name in names} if now else {}
+    state = ", ".join(f"{name} {it}" for name, it in shown.items() if not isinstance(it, dict))
+    text = f"{who} since you opened this form. " + (f"It now says: {state}. " if state else "")
+    problem = Problem("", text + "Nothing was saved; open it again and repeat your change.")
+    return Changed(problem) if now else Rejected(problem)

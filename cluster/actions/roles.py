@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from cluster import audit
-from cluster.actions.problems import Rejected, judged_again, save_if_unchanged
+from cluster.actions.problems import Rejected, beaten, judged_again, save_if_unchanged
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
 from cluster.models import Cluster, CustomRole, Role, RoleBinding
@@ -136,12 +136,16 @@ def edit_role(
     role: CustomRole, *, description: str, permissions: Iterable[str], seen_version: int, by: Actor
 ) -> None:
     """Say anew what the role holds, for everybody who has it, from their next request on. Rejected where `by`
-    does not hold what it gains or loses, and where somebody else has changed it since."""
-    locked = CustomRole.objects.select_for_update().get(pk=role.pk)
+    does not hold what it gains or loses, and where somebody else has changed or removed it since."""
+    names = ("description", "permissions")
+    locked = CustomRole.objects.select_for_update().filter(pk=role.pk).first()
+    # Before anything is judged: what it gains and loses is said of what was seen.
+    if locked is None or locked.version != seen_version:
+        raise beaten(locked, names)
     before, after = permissions_of(locked), closed(permissions)
     judge(Grants((Grant(role.name, before ^ frozenset(after), None),)), by=by, field="permissions")
     locked.description, locked.permissions = description, after
-    save_if_unchanged(locked, seen_version=seen_version, names=("description", "permissions"), by=by.name)
+    save_if_unchanged(locked, seen_version=seen_version, names=names, by=by.name)
     said = {"permissions": closed(before)}
     audit.record("role.edit", role, by=by, before=said, after={"permissions": after})
 
