@@ -1,5 +1,6 @@
 """When guessing passwords is stopped: django-axes counts, with a limit of its own for an address alone."""
 
+from datetime import timedelta
 from typing import Any
 
 from axes.attempts import get_cool_off_threshold
@@ -8,6 +9,18 @@ from axes.models import AccessAttempt
 from django.conf import settings
 from django.db.models import Sum
 from django.http import HttpRequest
+from django.utils import timezone
+
+from cluster.models import AuditEntry
+
+KNOWN_FOR = timedelta(days=30)
+
+
+def _is_known_there(request: HttpRequest, credentials: dict[str, Any] | None) -> bool:
+    """Whether somebody of this name has signed in from this address within KNOWN_FOR."""
+    name, address = (credentials or {}).get("username"), request.axes_ip_address  # type: ignore[attr-defined]
+    entries = AuditEntry.objects.filter(action="sign-in", actor=str(name or ""), address=str(address or ""))
+    return entries.filter(at__gte=timezone.now() - KNOWN_FOR).exists()
 
 
 class Lockout(AxesDatabaseHandler):  # type: ignore[misc]  # django-axes has no types
@@ -15,7 +28,8 @@ class Lockout(AxesDatabaseHandler):  # type: ignore[misc]  # django-axes has no 
     address, whose success also forgives its failures; this adds the address with whatever name."""
 
     def get_failures(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> int:
-        """The failures of the pair; at least its limit once the address has had ADDRESS_FAILURE_LIMIT."""
+        """The failures of the pair; at least its limit once the address has had ADDRESS_FAILURE_LIMIT, but
+        for whoever has signed in from there lately: a neighbour must not be able to lock them out."""
         pair = int(super().get_failures(request, credentials))
         # axes.middleware has put the address and the time there.
         recent = AccessAttempt.objects.filter(
@@ -23,6 +37,6 @@ class Lockout(AxesDatabaseHandler):  # type: ignore[misc]  # django-axes has no 
             attempt_time__gte=get_cool_off_threshold(request),
         )
         of_address = recent.aggregate(failures=Sum("failures_since_start"))["failures"] or 0
-        if of_address < settings.ADDRESS_FAILURE_LIMIT:
+        if of_address < settings.ADDRESS_FAILURE_LIMIT or _is_known_there(request, credentials):
             return pair
         return max(pair, settings.AXES_FAILURE_LIMIT)

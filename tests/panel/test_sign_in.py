@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
@@ -62,6 +63,22 @@ def test_an_address_that_tries_many_names_is_locked_out(user: User, client: Clie
     assert _sign_in(client, "wrong").status_code == 429, "that was the hundredth"
     assert _sign_in(client).status_code == 429
     assert _sign_in(Client(REMOTE_ADDR="198.51.100.7"))["Location"] == "/"
+
+
+def test_a_neighbour_at_the_same_address_locks_nobody_out_who_is_known_there(
+    user: User, client: Client
+) -> None:
+    """Two in one office, or behind one translated address; guesses at the known one still count."""
+    assert _sign_in(client)["Location"] == "/"
+    client.post(reverse("logout"))
+    for number in range(settings.ADDRESS_FAILURE_LIMIT):
+        Client().post(reverse("login"), {"username": f"guess{number}", "password": "wrong"})
+    assert Client().post(reverse("login"), {"username": "guess", "password": "x"}).status_code == 429
+    assert _sign_in(client)["Location"] == "/"
+    client.post(reverse("logout"))
+    for _ in range(settings.AXES_FAILURE_LIMIT):
+        _sign_in(client, "wrong")
+    assert _sign_in(client).status_code == 429
 
 
 def test_signing_in_with_an_account_of_ones_own_does_not_forgive_guesses(user: User, client: Client) -> None:
