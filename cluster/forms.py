@@ -266,7 +266,11 @@ class ConfirmForm(PanelForm):
         return typed
 
 
-class EnrolForm(PanelForm):
+class ReleaseForm(ConfirmForm, ReasonForm):
+    """A director leaves."""
+
+
+class EnrolForm(ReasonForm):
     cluster = forms.ModelChoiceField(Cluster.objects.none(), empty_label="Choose a cluster")
     fingerprint = forms.CharField(max_length=64, widget=forms.HiddenInput)
 

@@ -162,7 +162,9 @@ def refuse_while_open(cluster: Cluster) -> None:
         raise Rejected(Problem("", text))
 
 
-def go_back_to(cluster: Cluster, back: Revision | None, *, reason: str, by: Actor) -> Job | None:
+def go_back_to(
+    cluster: Cluster, back: Revision | None, *, reason: str, by: Actor, ticket: str = ""
+) -> Job | None:
     """A new revision with the content of an old one, None for an empty table, and the drains and profiles of
     now, for every director; always a new number, because a director may have gone back from the newest.
     Within the caller's transaction, with the cluster locked. None where there is nobody to send to."""
@@ -173,7 +175,7 @@ def go_back_to(cluster: Cluster, back: Revision | None, *, reason: str, by: Acto
         "traffic": traffic_document.to_document(desired.with_operations(before, cluster)),
         "fingerprint": back.fingerprint if back else fingerprint(Table()),
     }
-    revision = _new_revision(cluster, content, why=Why(reason), by=by)
+    revision = _new_revision(cluster, content, why=Why(reason, ticket), by=by)
     return _queue(cluster, directors, revision, reason=reason, by=by) if directors else None
 
 

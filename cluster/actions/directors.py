@@ -9,14 +9,22 @@ from django.utils import timezone
 
 from cluster import audit, jobs
 from cluster.actions import changes, rollouts
-from cluster.actions.problems import Rejected, lock_cluster
+from cluster.actions.problems import Rejected, lock_cluster, ticketed
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
 from cluster.models import Cluster, Director, Job, Revision
 
 
 @transaction.atomic
-def enrol_director(director: Director, cluster: Cluster, *, seen_fingerprint: str, by: Actor) -> Job | None:
+def enrol_director(
+    director: Director,
+    cluster: Cluster,
+    *,
+    seen_fingerprint: str,
+    by: Actor,
+    reason: str = "",
+    ticket: str = "",
+) -> Job | None:
     """Add a waiting director to a cluster. `seen_fingerprint` is what the operator compared with the machine;
     Rejected where the director announces another key by now. If the cluster has a revision, it is sent
     there at once and its job is returned."""
@@ -40,15 +48,20 @@ def enrol_director(director: Director, cluster: Cluster, *, seen_fingerprint: st
         )
     director.refresh_from_db()
     job = changes.carry_out(
-        cluster, reason=f"{director} joined {cluster}", by=by, newcomer=director, needs="administer"
+        cluster,
+        reason=_told(f"{director} joined {cluster}", reason),
+        ticket=ticket,
+        by=by,
+        newcomer=director,
+        needs="administer",
     )
-    after = {"fingerprint": director.fingerprint}
-    audit.record("director.enrol", director, by=by, cluster=cluster, after=after)
+    after = {"fingerprint": director.fingerprint} | ticketed(ticket)
+    audit.record("director.enrol", director, by=by, cluster=cluster, after=after, reason=reason)
     return job
 
 
 @transaction.atomic
-def release_director(director: Director, *, by: Actor) -> None:
+def release_director(director: Director, *, by: Actor, reason: str = "", ticket: str = "") -> None:
     """Take a director out of its cluster. Its kernel goes on forwarding what it has. Rejected where it is in
     none, or was moved meanwhile."""
     cluster = lock_cluster(director.cluster) if director.cluster else None
@@ -58,9 +71,12 @@ def release_director(director: Director, *, by: Actor) -> None:
     director.cluster = None
     jobs.cancel_open_runs(director)
     # Where the others vote, it does not any more.
-    changes.carry_out(cluster, reason=f"{director} left {cluster}", by=by, needs="administer")
-    before = {"fingerprint": director.fingerprint}
-    audit.record("director.release", director, by=by, cluster=cluster, before=before)
+    told = _told(f"{director} left {cluster}", reason)
+    changes.carry_out(cluster, reason=told, ticket=ticket, by=by, needs="administer")
+    before, after = {"fingerprint": director.fingerprint}, ticketed(ticket) or None
+    audit.record(
+        "director.release", director, by=by, cluster=cluster, before=before, after=after, reason=reason
+    )
 
 
 @transaction.atomic
@@ -107,6 +123,11 @@ def load_module(director: Director, *, module: str, by: Actor) -> Job:
         "director.load-module", f"{module} on {director}", by=by, about=director, cluster=director.cluster
     )
     return job
+
+
+def _told(what: str, reason: str) -> str:
+    """As the revision says it."""
+    return f"{what}: {reason}"[:200] if reason else what
 
 
 def _send(revision: Revision, directors: list[Director], *, reason: str, by: Actor) -> Job:

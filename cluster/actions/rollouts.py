@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from cluster import audit, jobs
 from cluster.actions import changes
-from cluster.actions.problems import Rejected, lock_cluster
+from cluster.actions.problems import Rejected, lock_cluster, require_reason, ticketed
 from cluster.audit import PANEL, Actor
 from cluster.ipvs.rules import Problem
 from cluster.models import Cluster, Job, PlannedApply, Revision, Rollout, Run
@@ -64,25 +64,31 @@ def confirm(rollout: Rollout, *, by: Actor) -> None:
     audit.record("rollout.confirm", str(row), by=by, about=row.job, cluster=row.cluster, after=after)
 
 
+def choose_to_go_back(rollout: Rollout, *, reason: str, by: Actor, ticket: str = "") -> Job | None:
+    """As `go_back`, because somebody wants it. Rejected without a reason as well."""
+    require_reason(reason)
+    return go_back(rollout, by=by, cause=f"{by.name} chose to go back: {reason}", ticket=ticket)
+
+
 @transaction.atomic
-def go_back(rollout: Rollout, *, by: Actor, cause: str = "") -> Job | None:
+def go_back(rollout: Rollout, *, by: Actor, cause: str = "", ticket: str = "") -> Job | None:
     """Every director gets what was in force before, as a new revision. Rejected where it is settled."""
     row = _open(rollout, also=Rollout.Status.GOING_BACK)
     cause = cause or row.cause or f"{by.name} chose to go back"
-    job = take_back(row, by=by, cause=cause)
-    record_going_back(row, job, by=by, cause=cause)
+    job = take_back(row, by=by, cause=cause, ticket=ticket)
+    record_going_back(row, job, by=by, cause=cause, ticket=ticket)
     return job
 
 
-def take_back(row: Rollout, *, by: Actor, cause: str) -> Job | None:
+def take_back(row: Rollout, *, by: Actor, cause: str, ticket: str = "") -> Job | None:
     """End a locked rollout and give every director what was in force before; the entry in the audit log is
     its caller's last thing: `record_going_back`."""
     _end(row, Rollout.Status.WENT_BACK, by=by, cause=cause)
     reason = f"back from revision {row.revision.number}: {cause}"[:200]
-    return changes.go_back_to(row.cluster, row.back, reason=reason, by=by)
+    return changes.go_back_to(row.cluster, row.back, reason=reason, ticket=ticket, by=by)
 
 
-def record_going_back(row: Rollout, job: Job | None, *, by: Actor, cause: str) -> None:
+def record_going_back(row: Rollout, job: Job | None, *, by: Actor, cause: str, ticket: str = "") -> None:
     audit.record(
         "rollout.go-back",
         str(row),
@@ -93,6 +99,7 @@ def record_going_back(row: Rollout, job: Job | None, *, by: Actor, cause: str) -
         after={
             "revision": job.revision.number if job and job.revision else None,
             "content": row.back_words,
+            **ticketed(ticket),
         },
         reason=cause,
     )

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from cluster import access
 from cluster.actions import directors
 from cluster.actions.problems import Rejected
-from cluster.forms import ConfirmForm, EnrolForm
+from cluster.forms import EnrolForm, ReleaseForm
 from cluster.http import OperatorRequest, actor, poll
 from cluster.ipvs import settings, tuning
 from cluster.ipvs.rules import SCHEDULERS
@@ -103,7 +103,8 @@ def director_enrol(request: OperatorRequest, pk: int) -> HttpResponse:
         cluster = form.cleaned_data["cluster"]
         try:
             seen = form.cleaned_data["fingerprint"]
-            job = directors.enrol_director(director, cluster, seen_fingerprint=seen, by=actor(request))
+            said = {"seen_fingerprint": seen, **form.why}
+            job = directors.enrol_director(director, cluster, **said, by=actor(request))
             messages.success(request, f"{director} belongs to {cluster} now.")
             return redirect("job-detail", job.pk) if job else redirect("cluster-detail", cluster.pk)
         except Rejected as rejected:
@@ -117,10 +118,10 @@ def director_release(request: OperatorRequest, pk: int) -> HttpResponse:
     cluster = director.cluster
     if cluster is None:
         return redirect("director-detail", director.pk)
-    form = ConfirmForm(request.POST or None, expected=director.name)
+    form = ReleaseForm(request.POST or None, expected=director.name)
     if form.is_valid():
         try:
-            directors.release_director(director, by=actor(request))
+            directors.release_director(director, **form.why, by=actor(request))
             text = f"{director} is out of {cluster}. Its kernel goes on forwarding what it has."
             messages.success(request, text)
             return redirect("cluster-detail", cluster.pk)

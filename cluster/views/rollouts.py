@@ -10,6 +10,7 @@ from cluster import access
 from cluster.actions import clusters, rollouts, schedules
 from cluster.actions.problems import Changed, Rejected
 from cluster.apply_forms import ClusterConditionsForm
+from cluster.fields import ReasonForm
 from cluster.http import OperatorRequest, actor, page_of, poll
 from cluster.models import PlannedApply
 from cluster.three_way import opened
@@ -39,15 +40,19 @@ def rollout_confirm(request: OperatorRequest, pk: int) -> HttpResponse:
     return redirect("job-detail", rollout.job_id)
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 def rollout_go_back(request: OperatorRequest, pk: int) -> HttpResponse:
     rollout = access.get_rollout(request, pk, needs="apply")
-    try:
-        job = rollouts.go_back(rollout, by=actor(request))
-        return redirect("job-detail", job.pk if job else rollout.job_id)
-    except Rejected as rejected:
-        messages.error(request, str(rejected))
-    return redirect("job-detail", rollout.job_id)
+    form = ReasonForm(request.POST or None)
+    if form.is_valid():
+        try:
+            job = rollouts.choose_to_go_back(rollout, **form.why, by=actor(request))
+            return redirect("job-detail", job.pk if job else rollout.job_id)
+        except Rejected as rejected:
+            messages.error(request, str(rejected))
+        return redirect("job-detail", rollout.job_id)
+    context = {"rollout": rollout, "cluster": rollout.cluster, "form": form}
+    return render(request, "cluster/rollout_go_back.html", context)
 
 
 @require_GET

@@ -58,6 +58,7 @@ class Operator:
         self.open("/directors/")
         self.page.get_by_role("row").filter(has_text=director).get_by_role("link", name="Add").click()
         self.page.get_by_label("Cluster", exact=True).select_option(label=cluster)
+        self.page.get_by_label("Reason").fill("a day at work")
         self.click("They are equal: add")
         expect(self.page.get_by_text(f"{director} belongs to {cluster} now.")).to_be_visible()
 

@@ -153,7 +153,7 @@ def test_a_director_that_has_just_left_is_not_removed_twice(
 
     with monkeypatch.context() as patch:
         patch.setattr(access, "get_director", somebody_is_faster)
-        page = ann.post(url, {"confirm": director.name})
+        page = ann.post(url, {"confirm": director.name, "reason": "a test"})
     assert "is not in this cluster any more." in text_of(page)
     assert ann.get(url).status_code == 302
 

@@ -12,12 +12,24 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 
-from cluster.actions import bulk, drains, profiles
+from cluster.actions import backends, bulk, changes, drains, profiles
 from cluster.actions import drifts as drift_actions
 from cluster.actions.problems import Rejected
+from cluster.desired import draft_print, draft_said
 from cluster.drifts import seen_of
 from cluster.ipvs.traffic.policy import Target
-from cluster.models import AuditEntry, Backend, Cluster, Director, Drain, Drift, Job, Revision, WeightProfile
+from cluster.models import (
+    AuditEntry,
+    Backend,
+    Cluster,
+    Director,
+    Drain,
+    Drift,
+    Job,
+    Revision,
+    Rollout,
+    WeightProfile,
+)
 from cluster.seen import mark_of
 from tests.panel.conftest import ANN, TalkingDirector, apply_draft
 from tests.panel.test_bulk import ticked
@@ -181,6 +193,51 @@ def test_many_at_once_are_not_touched_without_a_reason(
     with pytest.raises(Rejected, match="Say why"):
         act(applied, [backend], reason=reason, by=ANN)
     assert AuditEntry.objects.count() == before
+
+
+def test_directors_join_and_leave_for_a_reason(
+    web: Cluster, backend: Backend, talker: TalkingDirector, ann: Client
+) -> None:
+    row = Director.objects.get(name="director1")
+    url = reverse("director-enrol", args=[row.pk])
+    form = {"cluster": web.pk, "fingerprint": row.fingerprint}
+    assert "Say why, in a few words" in ann.post(url, form).content.decode()
+    assert ann.post(url, form | WHY).status_code == 302
+    _is_told("director.enrol")
+    apply_draft(web)
+    url = reverse("director-release", args=[row.pk])
+    refused = ann.post(url, {"confirm": "director1", "reason": " "})
+    assert "Say why, in a few words" in refused.content.decode()
+    row.refresh_from_db()
+    assert row.cluster == web
+    assert ann.post(url, {"confirm": "director1"} | WHY).status_code == 302
+    _is_told("director.release")
+
+
+def test_going_back_from_a_revision_has_a_reason(
+    applied: Cluster, backend: Backend, talker: TalkingDirector, ann: Client
+) -> None:
+    backends.set_weight(backend, seen_version=1, weight=7, by=ANN)
+    fresh = Cluster.objects.get(pk=applied.pk)
+    seen = draft_print(*draft_said(fresh))
+    changes.apply(fresh, seen=seen, reason="more", by=ANN, how=changes.How(confirm_min=5))
+    url = reverse("rollout-go-back", args=[Rollout.objects.get().pk])
+    assert 'name="reason"' in ann.get(url).content.decode()
+    assert "Say why, in a few words" in ann.post(url, {"reason": ""}).content.decode()
+    assert Rollout.objects.get().status == Rollout.Status.OPEN
+    ann.post(url, WHY)
+    assert Rollout.objects.get().status == Rollout.Status.WENT_BACK
+    newest = Revision.objects.first()
+    assert newest and newest.ticket == "OPS-7" and WHY["reason"] in newest.reason
+    entry = AuditEntry.objects.get(action="rollout.go-back")
+    assert (
+        entry.reason == f"ann chose to go back: {WHY['reason']}" and (entry.after or {})["ticket"] == "OPS-7"
+    )
+
+
+def _is_told(action: str) -> None:
+    entry = AuditEntry.objects.get(action=action)
+    assert entry.reason == WHY["reason"] and (entry.after or {})["ticket"] == WHY["ticket"]
 
 
 @pytest.mark.parametrize("do", ["drain", "undrain"])

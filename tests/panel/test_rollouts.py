@@ -365,7 +365,9 @@ def test_the_form_begins_with_the_clusters_own_and_the_banner_has_both_buttons(
     otto.post(reverse("rollout-confirm", args=[rollout.pk]))
     response = otto.get(reverse("rollout-live", args=[rollout.pk]))
     assert response.status_code == 286 and "Revision 2 is confirmed" in response.content.decode()
-    page = otto.post(reverse("rollout-go-back", args=[rollout.pk]), follow=True).content.decode()
+    page = otto.post(
+        reverse("rollout-go-back", args=[rollout.pk]), {"reason": "a test"}, follow=True
+    ).content.decode()
     assert "settled already" in page
 
 
