@@ -21,6 +21,11 @@ IGNORED = shutil.ignore_patterns(".*", "__pycache__", "tests", "docs")
 LONGEST_START_S = 90.0
 
 
+def _hear_interrupts() -> None:
+    """Tests that a shell started in the background have been taught to ignore them, and so would make."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Demo:
     """One run of the demo in a pseudo-terminal: signals, and closing the terminal, are the real ones."""
 
@@ -34,6 +39,7 @@ class Demo:
             stdout=other,
             stderr=other,
             env={**os.environ, "STAND_IN": "1", **variables},
+            preexec_fn=_hear_interrupts,
         )
         os.close(other)
 
