@@ -48,6 +48,8 @@ def take(message: object) -> None:
     with transaction.atomic():
         if not _is_news(director, report):
             return
+        # A hello may have come in between.
+        director.refresh_from_db(fields=["facts"])
         if report.event is Event.STARTED:
             ours = Run.objects.filter(uuid=_as_uuid(report.run), director=director)
             started = ours.exclude(status__in=Run.TERMINAL)
@@ -95,6 +97,8 @@ def _take_hello(message: object, claimed: Report) -> None:
     known = Director.objects.filter(name=report.director).first()
     if known is not None and known.public_key == public:
         with transaction.atomic():
+            # Of two at once each is compared with the one before.
+            known = Director.objects.select_for_update(no_key=True).get(pk=known.pk)
             is_news = Director.objects.filter(pk=known.pk, sequence__lt=report.sequence).update(
                 announced_at=now, facts=facts, rival_key="", sequence=report.sequence
             )

@@ -107,9 +107,10 @@ def first_broken(chain: Iterable[Line], *, after: int = 0, before: str = FIRST_H
     return walk(chain, after=after, before=before).broken
 
 
-def verify(*, after: int = 0, before: str = FIRST_HASH) -> Broken | None:
-    """Check the stored log from its begin, or from an entry that is known to be good, to its head."""
-    head = AuditHead.objects.get(pk=1)
+def verify(*, after: int = 0, before: str = FIRST_HASH, head: AuditHead | None = None) -> Broken | None:
+    """Check the stored log from its begin, or from an entry that is known to be good, to its head, of now or
+    as it was read before."""
+    head = head or AuditHead.objects.get(pk=1)
     if after < head.sealed_sequence:
         after, before = head.sealed_sequence, head.sealed_hash
     broken = first_broken(lines(after=after, through=head.sequence), after=after, before=before)

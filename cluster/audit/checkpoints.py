@@ -19,7 +19,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from cluster.audit import mark, signed
-from cluster.audit.chain import BATCH, FIRST_HASH, Broken, Walked, lines, walk
+from cluster.audit.chain import BATCH, Broken, Walked, lines, walk
 from cluster.audit.entries import PANEL, Actor, record
 from cluster.audit.signed import KIND, MARK, SEAL, Checkpoint, Envelope
 from cluster.models import AuditCheckpoint, AuditEntry, AuditHead
@@ -61,8 +61,8 @@ def sweep(
     round."""
     now = now or timezone.now()
     head, last = AuditHead.objects.get(pk=1), newest()
-    if not head.broken and (wrong := unsealed(head) or _said_by_mark()):
-        _say_broken(wrong)
+    if not head.broken and (wrong := unsealed(head) or _said_by_mark() or (last and misfiled(last))):
+        _say_broken(wrong, of=head)
         return None
     since = last.sequence if last else head.sealed_sequence
     is_due = last is None or head.sequence - since >= EVERY_ENTRIES or now - last.at >= EVERY
@@ -73,7 +73,7 @@ def sweep(
     if broken is None and last is None:
         broken = ask_witnesses()
     if broken is not None:
-        _say_broken(broken)
+        _say_broken(broken, of=head)
         return None
     return _sign(walked.sequence, walked.hash, now)
 
@@ -131,17 +131,24 @@ def _our_mark() -> Envelope | None:
 
 
 def unsealed(head: AuditHead, *, keys: Sequence[str] = ()) -> Broken | None:
-    """Whether the begin of the log is missing, and nothing that the key signed says that it is in a file. All
-    that was signed about sealed entries is passed over, so this must not be anybody's to say."""
-    if not head.sealed_sequence and head.sealed_hash == FIRST_HASH:
-        return None
+    """Whether the begin of the log is missing, and nothing that the key signed says that it is in a file."""
     try:
-        said = Checkpoint.of(head.seal, public=_public_of(head.seal, keys), kind=SEAL)
+        signed.judge_seal(head, public=_public_of(head.seal, keys))
     except Refused as refusal:
         why = f"it is missing, as all up to #{head.sealed_sequence}, and no seal that is genuine says why:"
         return Broken(1, f"{why} {refusal}")
-    if (said.sequence, said.hash) != (head.sealed_sequence, head.sealed_hash):
-        return Broken(1, f"it is missing, and what was sealed ends with #{said.sequence}.")
+    return None
+
+
+def misfiled(row: AuditCheckpoint) -> Broken | None:
+    """Whether the columns of a checkpoint say something else than was signed: by them it is found, and the
+    next one is due."""
+    try:
+        said = Checkpoint.of(row.envelope, public=signed.signing_key().public)
+    except Refused as refusal:
+        return Broken(row.sequence, f"Its checkpoint was forged. {refusal}")
+    if (said.sequence, said.at) != (row.sequence, row.at.isoformat()):
+        return Broken(said.sequence, f"Its checkpoint stands in a row of #{row.sequence}, {row.at:%F %T}.")
     return None
 
 
@@ -176,22 +183,24 @@ def unvouched() -> Broken | None:
     return Broken(first.sequence, "nothing that was signed about the log is left to compare it with.")
 
 
-def begin_anew(*, reason: str, by: Actor) -> None:
+def begin_anew(judged: AuditHead, *, reason: str, by: Actor) -> None:
     """Sign a log that nothing vouches for, and where it begins, because somebody has looked and says why. Its
     chain is good."""
     record("audit.begin-anew", "the audit log", by=by, reason=reason)
-    sign_anew()
+    sign_anew(judged)
 
 
-def sign_anew() -> None:
-    """Sign where the log begins with the key of now, and how far it has come where that has signed nothing.
-    Somebody has verified it, maybe with the key of before."""
-    head, now = AuditHead.objects.get(pk=1), timezone.now()
-    if head.sealed_sequence:
-        head.seal = signed.sign(head.sealed_sequence, head.sealed_hash, now, kind=SEAL)
-        head.save(update_fields=["seal"])
-    if newest() is None and head.sequence > head.sealed_sequence:
-        _sign(head.sequence, head.hash, now)
+def sign_anew(judged: AuditHead) -> None:
+    """Sign where the log begins with the key of now, and how far it has come, where that has signed nothing.
+    Somebody has verified just this much of it, maybe with the key of before."""
+    now, ours = timezone.now(), fingerprint(signed.signing_key().public)
+    begin = {"sealed_sequence": judged.sealed_sequence, "sealed_hash": judged.sealed_hash}
+    if judged.sealed_sequence and _key_of(judged.seal) != ours:
+        seal = signed.sign(judged.sealed_sequence, judged.sealed_hash, now, kind=SEAL)
+        # Where another part was dropped meanwhile, that has a seal of its own.
+        AuditHead.objects.filter(pk=1, **begin).update(seal=seal)
+    if newest() is None and judged.sequence > judged.sealed_sequence:
+        _sign(judged.sequence, judged.hash, now)
 
 
 def _is_last_line(path: Path, envelope: Envelope) -> bool:
@@ -223,7 +232,10 @@ def _append(path: Path, text: str) -> None:
         os.fsync(descriptor)
 
 
-def _say_broken(broken: Broken) -> None:
+def _say_broken(broken: Broken, *, of: AuditHead) -> None:
+    """Unless a part of the log was dropped while it was read."""
+    if AuditHead.objects.get(pk=1).sealed_sequence != of.sealed_sequence:
+        return
     logger.error("audit log broken %s", broken)
     record("audit.broken", f"entry #{broken.sequence}", by=PANEL, result="failed", reason=str(broken))
     AuditHead.objects.filter(pk=1).update(broken=str(broken)[:200])
@@ -246,7 +258,7 @@ def standing() -> Standing:
     head = AuditHead.objects.get(pk=1)
     if head.broken or last is None:
         return Standing(head, last.sequence if last else 0, last.at if last else None, head.broken)
-    broken = unsealed(head) or disagreement([last.envelope], marked=marked, head=head)
+    broken = unsealed(head) or misfiled(last) or disagreement([last.envelope], marked=marked, head=head)
     return Standing(head, last.sequence, last.at, str(broken) if broken else "")
 
 

@@ -149,7 +149,7 @@ def record_all(entries: Sequence[AuditEntry]) -> None:
             said.hash = before = chained_hash(as_line(said))
         AuditEntry.objects.bulk_create(entries)
         AuditHead.objects.filter(pk=1).update(sequence=sequence, hash=before)
-        moved = partial(mark.move, sequence, before, previous_hash=said.previous_hash)
+        moved = partial(mark.move, sequence, before, after=head.sequence, before=head.hash)
         # Robust: what is done is done, and whoever did it must not be told otherwise.
         transaction.on_commit(moved, robust=True)
 

@@ -16,11 +16,15 @@ from django.conf import settings
 from django.utils import timezone
 
 from cluster.audit import signed
+from cluster.audit.chain import lines, walk
 from cluster.audit.signed import MARK, Checkpoint, Envelope
-from cluster.models import AuditEntry
+from cluster.models import AuditEntry, AuditHead
 from cluster.wire.envelope import Refused
 
 logger = logging.getLogger(__name__)
+
+# Half a second.
+MOST_WALKED = 20_000
 
 
 def path() -> Path:
@@ -29,8 +33,9 @@ def path() -> Path:
     return file.with_name(f"{file.name}.mark")
 
 
-def move(sequence: int, hashed: str, *, previous_hash: str) -> None:
-    """The log has come to this entry, after one of `previous_hash`. Other processes move the mark too, and
+def move(sequence: int, hashed: str, *, after: int, before: str) -> None:
+    """The log has come to this entry, by entries that one transaction wrote after the one `after`, whose hash
+    is `before`. Other processes move the mark too, and
     not in the order of entries: it never goes back. Nor does it leave an entry that is not in the log any
     more, or new ones would hide that others are gone. A file that cannot be written is logged: the entry is
     there."""
@@ -39,7 +44,7 @@ def move(sequence: int, hashed: str, *, previous_hash: str) -> None:
         with open(descriptor, "rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             held = _genuine(_read(file.read()))
-            if held is not None and not _goes_on(held, sequence, previous_hash):
+            if held is not None and not _goes_on(held, after, before):
                 return
             since = held.since if held is not None else sequence
             text = json.dumps(signed.sign(sequence, hashed, timezone.now(), kind=MARK, since=since))
@@ -83,11 +88,21 @@ def _genuine(envelope: Envelope | None) -> Checkpoint | None:
         return None
 
 
-def _goes_on(held: Checkpoint, sequence: int, previous_hash: str) -> bool:
-    if held.sequence >= sequence:
-        return False
-    if held.sequence == sequence - 1:
-        return held.hash == previous_hash
-    stored = AuditEntry.objects.filter(sequence=held.sequence).values_list("hash", flat=True).first()
-    # One that is missing breaks the chain itself, unless it was sealed.
-    return stored in (None, held.hash)
+def _goes_on(held: Checkpoint, after: int, before: str) -> bool:
+    """Whether the chain leads from what the mark holds to the entry `after` of this hash. What others wrote
+    between is read; where that is very much, checkpoints tell of it."""
+    if held.sequence >= after:
+        return (held.sequence, held.hash) == (after, before)
+    head = AuditHead.objects.get(pk=1)
+    begin = held.sequence, held.hash
+    if held.sequence < head.sealed_sequence:
+        try:
+            signed.judge_seal(head, public=signed.signing_key().public)
+        except Refused:
+            return False
+        begin = head.sealed_sequence, head.sealed_hash
+    if after - begin[0] > MOST_WALKED:
+        stored = AuditEntry.objects.filter(sequence=begin[0]).values_list("hash", flat=True).first()
+        return (stored or head.sealed_hash) == begin[1]
+    walked = walk(lines(after=begin[0], through=after), after=begin[0], before=begin[1])
+    return walked.broken is None and (walked.sequence, walked.hash) == (after, before)

@@ -19,11 +19,11 @@ from django.utils import timezone
 
 from cluster.audit import export
 from cluster.audit.chain import Line, Walked, lines, walk
-from cluster.audit.checkpoints import newest
+from cluster.audit.checkpoints import disagreement, misfiled, newest, unsealed
 from cluster.audit.entries import Actor, record
 from cluster.audit.signed import SEAL, sign, signing_key
 from cluster.models import AuditCheckpoint, AuditEntry, AuditHead
-from cluster.wire.envelope import Refused, verify
+from cluster.wire.envelope import Refused, fingerprint, verify
 
 OWNER = Actor("audit_drop")
 
@@ -48,6 +48,8 @@ def seal(path: Path, *, through: int) -> Segment:
     head, signed = AuditHead.objects.get(pk=1), newest()
     if through <= head.sealed_sequence:
         raise SegmentError(f"Everything up to #{head.sealed_sequence} is sealed already.")
+    if wrong := head.broken or unsealed(head) or (signed and misfiled(signed)):
+        raise SegmentError(f"The log is not what was written: {wrong} Run audit_verify.")
     if signed is None or through > signed.sequence:
         up_to = f"#{signed.sequence}" if signed else "nothing"
         raise SegmentError(f"Only what a checkpoint vouches for is sealed, and that is {up_to} so far.")
@@ -56,6 +58,9 @@ def seal(path: Path, *, through: int) -> Segment:
     if walked.broken or walked.sequence != through:
         raise SegmentError(f"The log is not what was written, from entry {walked.broken or through}")
     checkpoints = AuditCheckpoint.objects.filter(sequence__gt=begin.sequence, sequence__lte=through)
+    ours = checkpoints.filter(key=fingerprint(signing_key().public)).values_list("envelope", flat=True)
+    if broken := disagreement(ours):
+        raise SegmentError(f"The log is not what was written, from entry {broken}")
     pieces = export.as_json_lines(
         lines(through=through),
         by="audit_seal",
@@ -75,6 +80,8 @@ def drop(path: Path) -> Segment:
     segment = read(path)
     with transaction.atomic():
         head = AuditHead.objects.select_for_update().get(pk=1)
+        if wrong := head.broken or unsealed(head):
+            raise SegmentError(f"The log is not what was written: {wrong} Run audit_verify.")
         if segment.after != head.sealed_sequence:
             text = f"The file begins after #{segment.after}, and the log after #{head.sealed_sequence}."
             raise SegmentError(text)

@@ -10,6 +10,8 @@ from typing import Any
 
 from django.conf import settings
 
+from cluster.audit.chain import FIRST_HASH
+from cluster.models import AuditHead
 from cluster.wire.envelope import Refused, SigningKey, verify
 
 KIND = "audit-checkpoint"
@@ -49,6 +51,17 @@ def _genuine(envelope: str, public: str, kind: str) -> Checkpoint:
 def signing_key() -> SigningKey:
     """The log's own key, outside of the database and other than the one that signs orders."""
     return SigningKey.load_or_create(settings.AUDIT_KEY_FILE)
+
+
+def judge_seal(head: AuditHead, *, public: str) -> None:
+    """Refused where the log does not begin with its first entry, and this key has not signed that what was
+    before is sealed. All that was signed about sealed entries is passed over, so it must not be anybody's to
+    say."""
+    if not head.sealed_sequence and head.sealed_hash == FIRST_HASH:
+        return
+    said = Checkpoint.of(head.seal, public=public, kind=SEAL)
+    if (said.sequence, said.hash) != (head.sealed_sequence, head.sealed_hash):
+        raise Refused(f"What was sealed ends with #{said.sequence}.")
 
 
 def sign(sequence: int, hashed: str, now: datetime, *, kind: str = KIND, **more: int) -> Envelope:

@@ -303,13 +303,18 @@ def test_the_page_says_how_far_the_chain_was_verified(ann: Client, log: None) ->
 
 
 def test_directors_are_witnesses(
-    log: None, director: Director, talker: TalkingDirector, sent: list[dict[str, Any]]
+    log: None,
+    director: Director,
+    talker: TalkingDirector,
+    sent: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     talker.hello(witness={"sequence": 0, "hash": ""})
     sent.clear()
     tasks.sweep()
     assert [order["queue"] for order in sent] == []
-    AuditCheckpoint.objects.update(at=timezone.now() - timedelta(minutes=6))
+    monkeypatch.setattr(checkpoints, "EVERY", -timedelta(days=1))
+    audit.record("test", "news", by=ANN)
     tasks.sweep()
     assert [order["queue"] for order in sent] == ["director.director1"]
     order = json.loads(sent[0]["args"][0]["body"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cluster import audit, tasks
-from cluster.audit import checkpoints, mark, signed
+from cluster.audit import chain, checkpoints, mark, signed
+from cluster.audit.signed import Checkpoint
 from cluster.models import AuditCheckpoint, AuditEntry, AuditHead, Director
 from cluster.wire.envelope import SigningKey
 from tests.panel.conftest import ANN
@@ -110,7 +111,7 @@ def test_after_a_change_of_keys_nothing_is_signed_before_the_old_one_has_vouched
     log: None, power: Power, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or who puts a key file in the way gets a log signed that they wrote."""
-    monkeypatch.setattr(checkpoints, "EVERY", timedelta(0))
+    monkeypatch.setattr(checkpoints, "EVERY", -timedelta(days=1))
     old, fresh = signed.signing_key().public, SigningKey(b"another key, of thirty-two bytes")
     monkeypatch.setattr(signed, "signing_key", lambda: fresh)
     tasks.sweep()
@@ -157,7 +158,7 @@ def test_what_was_signed_for_something_else_is_no_seal(power: Power, kind: str) 
     other = kind == signed.SEAL
     envelope = signed.sign(10 if other else 20, hashed, now, kind=kind)
     _seal(20, hashed, envelope)
-    with pytest.raises(CommandError, match="what was sealed ends with #10" if other else "no seal that is"):
+    with pytest.raises(CommandError, match="What was sealed ends with #10" if other else "no seal that is"):
         _verified()
 
 
@@ -205,3 +206,88 @@ def test_a_director_of_no_cluster_neither_vouches_nor_alarms(bare: None) -> None
     ghost.facts = {"witness": {"sequence": 99999, "hash": "0" * 64}}
     ghost.save()
     assert "intact" in _verified()
+
+
+@pytest.mark.parametrize("way", ["another before a batch", "a gap that is filled afterwards"])
+def test_the_mark_does_not_follow_a_tail_that_was_written_anew(
+    log: None, power: Power, way: str, django_capture_on_commit_callbacks: Callable[..., Any]
+) -> None:
+    """It goes on only by a chain that leads from what it holds to what was written now."""
+    with django_capture_on_commit_callbacks(execute=True):
+        _write(3)
+    true = AuditEntry.objects.get(sequence=33)
+    forged = AuditEntry.objects.get(sequence=33)
+    forged.actor = "somebody else"
+    forged.hash = chain.chained_hash(chain.as_line(forged))
+    AuditHead.objects.update(hash=forged.hash)
+    if way == "a gap that is filled afterwards":
+        power("DELETE FROM LOG WHERE sequence = 33")
+    with django_capture_on_commit_callbacks(execute=True):
+        audit.record_all([audit.entry("test", f"object {number}", by=ANN) for number in range(2)])
+    if way == "a gap that is filled afterwards":
+        forged.pk = None
+        forged.save()
+    else:
+        power("UPDATE LOG SET actor = %s, hash = %s WHERE sequence = 33", forged.actor, forged.hash)
+    assert chain.verify() is None, "the chain alone does not see it"
+    said = Checkpoint.of(mark.read(), public=signed.signing_key().public, kind=signed.MARK)
+    assert (said.sequence, said.hash) == (33, true.hash)
+    with pytest.raises(CommandError, match="#33 something is not what was signed"):
+        _verified()
+
+
+@pytest.mark.parametrize("column, value", [("sequence", 10**6), ("at", datetime(2126, 1, 1, tzinfo=UTC))])
+def test_a_checkpoint_in_a_row_that_says_something_else_is_found(
+    log: None, ann: Client, column: str, value: Any
+) -> None:
+    """Or none would be due for a hundred years."""
+    newest = checkpoints.newest()
+    assert newest is not None
+    AuditCheckpoint.objects.filter(pk=newest.pk).update(**{column: value})
+    assert "chain broken" in ann.get(reverse("audit-list")).content.decode()
+    tasks.sweep()
+    assert "Its checkpoint stands in a row of" in AuditHead.objects.get().broken
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_no_seal_is_made_of_a_log_whose_begin_nobody_sealed(
+    log: None, power: Power, tmp_path: Path, is_known: bool
+) -> None:
+    hashed, path = AuditEntry.objects.get(sequence=10).hash, tmp_path / "segment.jsonl"
+    power("DELETE FROM LOG WHERE sequence <= 10")
+    _seal(10, hashed)
+    if is_known:
+        tasks.sweep()
+        AuditHead.objects.update(sealed_sequence=10)
+    with pytest.raises(CommandError, match="The log is not what was written"):
+        call_command("audit_seal", path, through=20, stdout=io.StringIO())
+    assert not path.exists()
+
+
+def test_what_was_not_judged_is_not_signed(log: None, power: Power) -> None:
+    """Between the look and the signature somebody may make up another begin, or drop another part."""
+    judged = AuditHead.objects.get()
+    hashed = AuditEntry.objects.get(sequence=20).hash
+    _seal(20, hashed)
+    checkpoints.sign_anew(judged)
+    assert AuditHead.objects.get().seal is None
+
+
+def test_a_part_that_is_dropped_while_the_log_is_read_is_no_alarm(
+    log: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, walked_on = tmp_path / "segment.jsonl", checkpoints._walked_on
+    call_command("audit_seal", path, through=20, stdout=io.StringIO())
+    monkeypatch.setattr(checkpoints, "EVERY", -timedelta(days=1))
+
+    def drop_meanwhile(*args: Any) -> Any:
+        found = walked_on(*args)
+        call_command("audit_drop", path, stdout=io.StringIO())
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_walked_on", drop_meanwhile)
+        tasks.sweep()
+    assert AuditHead.objects.get().broken == "" and "It begins after #20" in _verified()
+    tasks.sweep()
+    assert AuditHead.objects.get().broken == ""

@@ -133,7 +133,7 @@ def test_after_a_change_of_keys_the_mark_goes_on(
 def test_marks_of_other_processes_come_out_of_order_and_it_never_goes_back(log: None) -> None:
     for sequence in (5, 3, 9, 1, 8, 9):
         entry = AuditEntry.objects.get(sequence=sequence)
-        mark.move(sequence, entry.hash, previous_hash=entry.previous_hash)
+        mark.move(sequence, entry.hash, after=sequence - 1, before=entry.previous_hash)
     assert _said().sequence == 9
 
 

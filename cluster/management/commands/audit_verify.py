@@ -60,15 +60,16 @@ class Command(BaseCommand):
             counted.append(f"{count} checkpoints of {path}")
             found.append(broken)
             vouching += count
-        if broken := _first(chain.verify(), [one for one in found if one]):
+        judged = AuditHead.objects.get(pk=1)
+        if broken := _first(chain.verify(head=judged), [one for one in found if one]):
             raise CommandError(f"The audit log is not what was written, from entry {broken}")
         kept = len(witnesses.held(by_enrolled=True))
-        unknown = unsealed(AuditHead.objects.get(pk=1), keys=key)
+        unknown = unsealed(judged, keys=key)
         if unknown is None and not vouching + kept:
             unknown = unvouched()
-        _judge_witnesses(unknown, why=str(options.get("begin_anew") or ""))
+        _judge_witnesses(unknown, judged, why=str(options.get("begin_anew") or ""))
         # After a change of keys the one before has vouched for it once more.
-        sign_anew()
+        sign_anew(judged)
         AuditHead.objects.filter(pk=1).exclude(broken="").update(broken="")
         head = AuditHead.objects.get(pk=1)
         counted += ["the mark"] if mark.read() else []
@@ -78,7 +79,7 @@ class Command(BaseCommand):
         self.stdout.write(f"It agrees with {', '.join(counted)}.")
 
 
-def _judge_witnesses(unknown: chain.Broken | None, *, why: str) -> None:
+def _judge_witnesses(unknown: chain.Broken | None, judged: AuditHead, *, why: str) -> None:
     """A chain that is good in itself proves nothing where all that was signed about it is gone, or about
     where it begins."""
     if unknown is None and why:
@@ -88,7 +89,7 @@ def _judge_witnesses(unknown: chain.Broken | None, *, why: str) -> None:
             f"The chain is good in itself, but from entry #{unknown.sequence}: {unknown.why} {REMEDY}"
         )
     if unknown is not None:
-        begin_anew(reason=why, by=audit.Actor("audit_verify"))
+        begin_anew(judged, reason=why, by=audit.Actor("audit_verify"))
 
 
 def _of_database(keys: list[str]) -> tuple[int, chain.Broken | None]:
