@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from cluster import audit, jobs
 from cluster.actions import changes, rollouts
-from cluster.actions.problems import Rejected, lock_cluster, ticketed
+from cluster.actions.problems import Rejected, because, lock_cluster, ticketed
 from cluster.audit import Actor
 from cluster.ipvs.rules import Problem
 from cluster.models import Cluster, Director, Job, Revision
@@ -49,7 +49,7 @@ def enrol_director(
     director.refresh_from_db()
     job = changes.carry_out(
         cluster,
-        reason=_told(f"{director} joined {cluster}", reason),
+        reason=because(f"{director} joined {cluster}", reason),
         ticket=ticket,
         by=by,
         newcomer=director,
@@ -71,7 +71,7 @@ def release_director(director: Director, *, by: Actor, reason: str = "", ticket:
     director.cluster = None
     jobs.cancel_open_runs(director)
     # Where the others vote, it does not any more.
-    told = _told(f"{director} left {cluster}", reason)
+    told = because(f"{director} left {cluster}", reason)
     changes.carry_out(cluster, reason=told, ticket=ticket, by=by, needs="administer")
     before, after = {"fingerprint": director.fingerprint}, ticketed(ticket) or None
     audit.record(
@@ -123,11 +123,6 @@ def load_module(director: Director, *, module: str, by: Actor) -> Job:
         "director.load-module", f"{module} on {director}", by=by, about=director, cluster=director.cluster
     )
     return job
-
-
-def _told(what: str, reason: str) -> str:
-    """As the revision says it."""
-    return f"{what}: {reason}"[:200] if reason else what
 
 
 def _send(revision: Revision, directors: list[Director], *, reason: str, by: Actor) -> Job:

@@ -15,6 +15,7 @@ from cluster import audit, desired, live, standing
 from cluster.actions.changes import carry_out
 from cluster.actions.problems import (
     Rejected,
+    because,
     lock_cluster,
     require_reason,
     save_if_unchanged,
@@ -267,7 +268,7 @@ def _carry_out(
     names: Sequence[str],
 ) -> None:
     job = carry_out(
-        row.cluster, reason=f"{action.replace('.', ' ')} {row.pk}: {reason}"[:200], ticket=ticket, by=by
+        row.cluster, reason=because(f"{action.replace('.', ' ')} {row.pk}", reason), ticket=ticket, by=by
     )
     after = _said(values(row, names)) | ({"job": job.pk} if job else {}) | ticketed(ticket)
     audit.record(

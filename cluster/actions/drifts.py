@@ -11,7 +11,7 @@ from django.db.models import Model
 from cluster import audit, desired, drifts, jobs
 from cluster.actions import backends, services
 from cluster.actions.backends import BackendFields
-from cluster.actions.problems import Rejected, lock_cluster, require_reason, ticketed
+from cluster.actions.problems import Rejected, because, lock_cluster, require_reason, ticketed
 from cluster.actions.services import ServiceFields
 from cluster.audit import Actor
 from cluster.ipvs.drift import in_words
@@ -58,7 +58,7 @@ def revert(drift: Drift, *, seen: str, reason: str, by: Actor, ticket: str = "")
         cluster=cluster,
         directors=[row.director],
         by=by,
-        reason=f"{row}: {reason}"[:200],
+        reason=because(str(row), reason),
         probe={"places": [row.place]},
     )
     after = {"job": job.pk, "wanted": row.wanted} | ticketed(ticket)

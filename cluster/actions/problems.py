@@ -33,6 +33,11 @@ def require_reason(reason: str) -> None:
         raise Rejected(Problem("reason", NEEDS_REASON))
 
 
+def because(what: str, reason: str) -> str:
+    """What was done and why, as a revision and a job say it."""
+    return f"{what}: {reason}"[:200] if reason else what
+
+
 def ticketed(ticket: str) -> dict[str, str]:
     """What an entry of the audit log says of a ticket; nothing without one."""
     return {"ticket": ticket} if ticket else {}

@@ -13,6 +13,7 @@ from cluster import audit, desired
 from cluster.actions.changes import carry_out
 from cluster.actions.problems import (
     Rejected,
+    because,
     changed_since,
     judged_again,
     lock_cluster,
@@ -173,7 +174,7 @@ def _tell(
 ) -> None:
     """To the directors, and last to the audit log."""
     verb = action.partition(".")[2]
-    told = f"profile {profile} {verb}: {reason}"[:200]
+    told = because(f"profile {profile} {verb}", reason)
     job = carry_out(profile.cluster, reason=told, ticket=ticket, by=by)
     more = ({"job": job.pk} if job else {}) | ticketed(ticket)
     after = {**(after or {}), **more} if more else after

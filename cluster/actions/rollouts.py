@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from cluster import audit, jobs
 from cluster.actions import changes
-from cluster.actions.problems import Rejected, lock_cluster, require_reason, ticketed
+from cluster.actions.problems import Rejected, because, lock_cluster, require_reason, ticketed
 from cluster.audit import PANEL, Actor
 from cluster.ipvs.rules import Problem
 from cluster.models import Cluster, Job, PlannedApply, Revision, Rollout, Run
@@ -84,7 +84,7 @@ def take_back(row: Rollout, *, by: Actor, cause: str, ticket: str = "") -> Job |
     """End a locked rollout and give every director what was in force before; the entry in the audit log is
     its caller's last thing: `record_going_back`."""
     _end(row, Rollout.Status.WENT_BACK, by=by, cause=cause)
-    reason = f"back from revision {row.revision.number}: {cause}"[:200]
+    reason = because(f"back from revision {row.revision.number}", cause)
     return changes.go_back_to(row.cluster, row.back, reason=reason, ticket=ticket, by=by)
 
 

@@ -47,7 +47,7 @@ class Standing:
 
 def newest() -> AuditCheckpoint | None:
     """The newest that this panel's key has signed."""
-    return AuditCheckpoint.objects.filter(key=fingerprint(signed.signing_key().public)).first()
+    return AuditCheckpoint.objects.filter(key=signed.our_key()).first()
 
 
 def sweep(
@@ -79,13 +79,11 @@ def sweep(
 
 
 def _walked_on(head: AuditHead, last: AuditCheckpoint | None) -> Walked:
-    """Read what came after the last checkpoint, from the hash that was signed there."""
+    """Read what came after the last checkpoint, from the hash that was signed there; it is none that is
+    misfiled."""
     after, before = head.sealed_sequence, head.sealed_hash
     if last is not None:
-        try:
-            known = Checkpoint.of(last.envelope, public=signed.signing_key().public)
-        except Refused as refusal:
-            return Walked(after, before, Broken(last.sequence, f"Its checkpoint was forged. {refusal}"))
+        known = Checkpoint.of(last.envelope, public=signed.signing_key().public)
         after, before = known.sequence, known.hash
     through = min(head.sequence, after + MOST_AT_ONCE)
     walked = walk(lines(after=after, through=through), after=after, before=before)
@@ -114,7 +112,7 @@ def _recheck(head: AuditHead, *, through: int) -> Broken | None:
     # Back to the begin as soon as the end is reached, or the newest entries would hold it up for ever.
     AuditHead.objects.filter(pk=1).update(rechecked_sequence=end if end < through else 0)
     stored = AuditCheckpoint.objects.filter(sequence__gt=after, sequence__lte=end).order_by("sequence")
-    ours = stored.filter(key=fingerprint(signed.signing_key().public)).values_list("envelope", flat=True)
+    ours = stored.filter(key=signed.our_key()).values_list("envelope", flat=True)
     return walked.broken or disagreement(ours)
 
 
@@ -127,7 +125,7 @@ def _said_by_mark() -> Broken | None:
 def _our_mark() -> Envelope | None:
     """What another key has signed is left to audit_verify."""
     said = mark.read()
-    return said if _key_of(said) == fingerprint(signed.signing_key().public) else None
+    return said if _key_of(said) == signed.our_key() else None
 
 
 def unsealed(head: AuditHead, *, keys: Sequence[str] = ()) -> Broken | None:
@@ -163,7 +161,7 @@ def _said_elsewhere(last: AuditCheckpoint | None) -> Broken | None:
 
 def _ours_in_file() -> Iterator[Envelope]:
     """The lines of the checkpoint file that name our key; none without a file."""
-    path, ours = settings.AUDIT_CHECKPOINT_FILE, fingerprint(signed.signing_key().public)
+    path, ours = settings.AUDIT_CHECKPOINT_FILE, signed.our_key()
     if path.exists():
         yield from (envelope for envelope in in_file(path) if _key_of(envelope) == ours)
 
@@ -193,7 +191,7 @@ def begin_anew(judged: AuditHead, *, reason: str, by: Actor) -> None:
 def sign_anew(judged: AuditHead) -> None:
     """Sign where the log begins with the key of now, and how far it has come, where that has signed nothing.
     Somebody has verified just this much of it, maybe with the key of before."""
-    now, ours = timezone.now(), fingerprint(signed.signing_key().public)
+    now, ours = timezone.now(), signed.our_key()
     begin = {"sealed_sequence": judged.sealed_sequence, "sealed_hash": judged.sealed_hash}
     if judged.sealed_sequence and _key_of(judged.seal) != ours:
         seal = signed.sign(judged.sealed_sequence, judged.sealed_hash, now, kind=SEAL)

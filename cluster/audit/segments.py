@@ -21,9 +21,9 @@ from cluster.audit import export
 from cluster.audit.chain import Line, Walked, lines, walk
 from cluster.audit.checkpoints import disagreement, misfiled, newest, unsealed
 from cluster.audit.entries import Actor, record
-from cluster.audit.signed import SEAL, sign, signing_key
+from cluster.audit.signed import SEAL, our_key, sign, signing_key
 from cluster.models import AuditCheckpoint, AuditEntry, AuditHead
-from cluster.wire.envelope import Refused, fingerprint, verify
+from cluster.wire.envelope import Refused, verify
 
 OWNER = Actor("audit_drop")
 
@@ -58,7 +58,7 @@ def seal(path: Path, *, through: int) -> Segment:
     if walked.broken or walked.sequence != through:
         raise SegmentError(f"The log is not what was written, from entry {walked.broken or through}")
     checkpoints = AuditCheckpoint.objects.filter(sequence__gt=begin.sequence, sequence__lte=through)
-    ours = checkpoints.filter(key=fingerprint(signing_key().public)).values_list("envelope", flat=True)
+    ours = checkpoints.filter(key=our_key()).values_list("envelope", flat=True)
     if broken := disagreement(ours):
         raise SegmentError(f"The log is not what was written, from entry {broken}")
     pieces = export.as_json_lines(

@@ -12,7 +12,7 @@ from django.conf import settings
 
 from cluster.audit.chain import FIRST_HASH
 from cluster.models import AuditHead
-from cluster.wire.envelope import Refused, SigningKey, verify
+from cluster.wire.envelope import Refused, SigningKey, fingerprint, verify
 
 KIND = "audit-checkpoint"
 # That everything up to an entry lies in a signed file, and may be missing in the database.
@@ -51,6 +51,11 @@ def _genuine(envelope: str, public: str, kind: str) -> Checkpoint:
 def signing_key() -> SigningKey:
     """The log's own key, outside of the database and other than the one that signs orders."""
     return SigningKey.load_or_create(settings.AUDIT_KEY_FILE)
+
+
+def our_key() -> str:
+    """The fingerprint by which envelopes, and rows with them, name our key."""
+    return fingerprint(signing_key().public)
 
 
 def judge_seal(head: AuditHead, *, public: str) -> None:

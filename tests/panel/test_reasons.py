@@ -33,18 +33,12 @@ from cluster.models import (
 from cluster.seen import mark_of
 from tests.panel.conftest import ANN, TalkingDirector, apply_draft
 from tests.panel.test_bulk import ticked
+from tests.panel.test_drift_editors import applied as applied
 from tests.panel.test_drifts import tell, wrong
 from tests.panel.test_profiles import fields, said, typed
 
 WHY = {"reason": "memory is replaced", "ticket": "OPS-7"}
 Act = Callable[..., Any]
-
-
-@pytest.fixture
-def applied(web: Cluster, backend: Backend, director: Director, talker: TalkingDirector) -> Cluster:
-    run = apply_draft(web).runs.get()
-    talker.finish(run)
-    return web
 
 
 @pytest.fixture
